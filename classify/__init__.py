@@ -1,0 +1,1 @@
+"""Classifiers, their training, metrics and uncertainty, and the experiment."""

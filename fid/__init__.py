@@ -1,0 +1,1 @@
+"""Distances between two image sets, memorisation, physical realism."""

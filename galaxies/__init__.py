@@ -1,0 +1,1 @@
+"""What an image set is: opening, packing, splitting, fetching and simulating sets."""

@@ -1,0 +1,248 @@
+"""An image set as one HDF5 file, readable as Galaxy10 by any program that reads Galaxy10.
+
+``images`` (N, H, W, C), ``ans`` (N,); added here: ``ids``, ``split``, ``group``, ``features``,
+``training_fingerprints``, ``training_ids`` and the attributes ``class_names``,
+``feature_names``, ``mirror_pairs``, ``stretch``, ``schema_version``, ``provenance``. A plain
+Galaxy10 file, without the additions, opens too.
+"""
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+
+from galaxies.atomic import whole_file
+from galaxies.errors import InputError
+from galaxies.image_set import ImageSet
+from galaxies.pixels import Stretch
+
+SCHEMA_VERSION = 1
+HDF5_ENDINGS = (".h5", ".hdf5", ".hdf")
+_CHUNK_BYTES = 2**18  # read whole when any image of it is wanted: a compromise of stream and draw
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelsInHdf5:
+    """A `PixelStore` over the ``images`` of an HDF5 file, opened anew by each read.
+
+    Reads sort their rows, so chunks are visited in the order of the disk and once each.
+    """
+
+    path: Path
+    shape: tuple[int, int, int, int]
+    dtype: torch.dtype
+
+    def read(self, rows: np.ndarray) -> torch.Tensor:
+        """Read (n, C, H, W) pixels of ``rows``."""
+        rows = np.asarray(rows, dtype=np.int64)
+        if len(rows) == 0:
+            return torch.empty((0, *self.shape[1:]), dtype=self.dtype)
+        unique, inverse = np.unique(rows, return_inverse=True)
+        with _open(self.path) as file:
+            images = file["images"]
+            try:
+                if unique[-1] - unique[0] + 1 == len(unique):
+                    block = images[unique[0] : unique[-1] + 1]
+                else:
+                    block = _read_scattered(images, unique)
+            except OSError as error:
+                raise InputError(
+                    f"{self.path}: images are damaged ({error}); fetch or pack anew"
+                ) from None
+        if block.ndim == 3:
+            block = block[..., None]
+        if len(unique) != len(rows) or not np.array_equal(unique, rows):
+            block = block[inverse]
+        return torch.from_numpy(np.ascontiguousarray(block.transpose(0, 3, 1, 2)))
+
+
+def _read_scattered(images: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
+    """Read sorted rows chunk by chunk: far faster than a selection of single rows."""
+    step = images.chunks[0] if images.chunks else 64
+    pieces = []
+    for chunk in np.unique(rows // step):
+        start = chunk * step
+        wanted = rows[(rows >= start) & (rows < start + step)] - start
+        pieces.append(images[start : start + step][wanted])
+    return np.concatenate(pieces)
+
+
+def read_hdf5(path: Path) -> ImageSet:
+    """Open an HDF5 image set or a plain Galaxy10 file; pixels stay on disk.
+
+    Raises
+    ------
+    InputError
+        If the file is not HDF5, is cut short, has no ``images`` or labels, or its lengths differ.
+    """
+    with _open(path) as file:
+        if "images" not in file:
+            raise InputError(f"{path} has no dataset 'images' (found: {', '.join(file) or 'none'})")
+        label_key = next((key for key in ("ans", "labels") if key in file), None)
+        if label_key is None:
+            raise InputError(f"{path} has no dataset 'ans' with the labels (found: {list(file)})")
+        images = file["images"]
+        if images.ndim not in (3, 4):
+            raise InputError(f"{path}: images are {images.shape}; (N, H, W, C) is needed")
+        labels = _read_labels(file[label_key], path)
+        count, height, width = images.shape[:3]
+        channels = images.shape[3] if images.ndim == 4 else 1
+        if len(labels) != count:
+            raise InputError(f"{path}: {count} images but {len(labels)} labels in {label_key!r}")
+        class_names = _attribute(file, "class_names") or tuple(
+            f"class {index}" for index in range(int(labels.max(initial=-1)) + 1)
+        )
+        try:
+            dtype = {"uint8": torch.uint8, "float32": torch.float32}[str(images.dtype)]
+        except KeyError:
+            raise InputError(
+                f"{path}: images are {images.dtype}; uint8 or float32 flux is needed"
+            ) from None
+        stretch = _attribute(file, "stretch")
+        ids = _strings(file, "ids")
+        try:
+            return ImageSet(
+                store=PixelsInHdf5(path, (count, channels, height, width), dtype),
+                labels=labels,
+                class_names=tuple(class_names),
+                ids=ordinal_ids(count) if ids is None else ids,
+                split=file["split"][:].astype(np.int8) if "split" in file else None,
+                group=_strings(file, "group"),
+                features=file["features"][:].astype(np.float32)
+                if "features" in file
+                else np.zeros((count, 0), np.float32),
+                feature_names=tuple(_attribute(file, "feature_names") or ()),
+                mirror_pairs=_pairs(_attribute(file, "mirror_pairs")),
+                stretch=Stretch(**stretch) if stretch else None,
+                provenance=_attribute(file, "provenance") or {"source": str(path)},
+                training_fingerprints=_strings(file, "training_fingerprints", empty=True),
+                training_ids=_strings(file, "training_ids", empty=True),
+            )
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+
+
+def write_hdf5(image_set: ImageSet, path: Path, *, overwrite: bool = False) -> None:
+    """Write a set as one HDF5 file, block by block, so that no set is too large."""
+    with whole_file(path, overwrite=overwrite) as temporary, h5py.File(temporary, "w") as file:
+        write_pixels(
+            file, image_set.store.shape, image_set.store.dtype, (b for _, b in image_set.blocks())
+        )
+        write_columns(file, image_set)
+
+
+def write_pixels(
+    file: h5py.File,
+    shape: tuple[int, int, int, int],
+    dtype: torch.dtype,
+    blocks: Iterable[torch.Tensor],
+) -> None:
+    """Create ``images`` (N, H, W, C) of ``shape`` (N, C, H, W) and fill it from ``blocks``."""
+    count, channels, height, width = shape
+    image_bytes = max(1, channels * height * width * dtype.itemsize)
+    dataset = file.create_dataset(
+        "images",
+        (count, height, width, channels),
+        dtype="uint8" if dtype == torch.uint8 else "float32",
+        chunks=(max(1, min(count, _CHUNK_BYTES // image_bytes)), height, width, channels)
+        if count
+        else None,
+        compression="gzip" if count else None,
+        compression_opts=1 if count else None,
+    )
+    start = 0
+    for block in blocks:
+        dataset[start : start + len(block)] = block.permute(0, 2, 3, 1).numpy()
+        start += len(block)
+
+
+def write_columns(file: h5py.File, image_set: ImageSet) -> None:
+    """Write everything of a set but its pixels, replacing what is there."""
+    columns: dict[str, np.ndarray | None] = {
+        "ans": image_set.labels.astype(np.int64),
+        "ids": _as_utf8(image_set.ids),
+        "split": None if image_set.split is None else image_set.split.astype(np.int8),
+        "group": None if image_set.group is None else _as_utf8(image_set.group),
+        "features": image_set.features.astype(np.float32) if image_set.feature_names else None,
+        "training_fingerprints": _as_utf8(image_set.training_fingerprints)
+        if len(image_set.training_fingerprints)
+        else None,
+        "training_ids": _as_utf8(image_set.training_ids) if len(image_set.training_ids) else None,
+    }
+    for name, values in columns.items():
+        if name in file:
+            del file[name]
+        if values is not None:
+            file.create_dataset(name, data=values)
+    file.attrs["class_names"] = list(image_set.class_names)
+    if image_set.feature_names:
+        file.attrs["feature_names"] = list(image_set.feature_names)
+        file["features"].attrs["names"] = list(image_set.feature_names)
+    attributes: dict[str, Any] = {
+        "mirror_pairs": image_set.mirror_pairs,
+        "provenance": image_set.provenance,
+        "stretch": dataclasses.asdict(image_set.stretch) if image_set.stretch else None,
+    }
+    file.attrs["schema_version"] = SCHEMA_VERSION
+    for name, value in attributes.items():
+        file.attrs[name] = json.dumps(value, ensure_ascii=False)
+
+
+def ordinal_ids(count: int, prefix: str = "row") -> np.ndarray:
+    """Ids for a source that has none, such as ``row-000000``."""
+    return np.array([f"{prefix}-{index:06d}" for index in range(count)], dtype=str)
+
+
+def _open(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r")
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist") from None
+    except OSError as error:
+        reason = "is cut short" if "truncated" in str(error) else "is not an HDF5 file"
+        raise InputError(f"{path} {reason}; fetch or pack it anew") from None
+
+
+def _read_labels(dataset: h5py.Dataset, path: Path) -> np.ndarray:
+    labels = dataset[:]
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise InputError(
+            f"{path}: labels are {labels.dtype} of shape {labels.shape}; (N,) integers are needed"
+        )
+    return labels.astype(np.int64)
+
+
+def _attribute(file: h5py.File, name: str) -> Any:
+    """An array of strings as a list of them, or the value of a JSON text."""
+    value = file.attrs.get(name)
+    if value is None:
+        return None
+    if isinstance(value, np.ndarray):
+        return [item.decode() if isinstance(item, bytes) else str(item) for item in value]
+    text = value.decode() if isinstance(value, bytes) else str(value)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise InputError(f"{file.filename}: attribute {name!r} is not JSON: {text[:60]}") from None
+
+
+def _pairs(value: Any) -> tuple[tuple[str, str], ...] | None:
+    return None if value is None else tuple((left, right) for left, right in value)
+
+
+def _strings(file: h5py.File, name: str, *, empty: bool = False) -> Any:
+    if name not in file:
+        return np.zeros(0, dtype="U1") if empty else None
+    values = file[name]
+    if values.dtype.kind in "iuf":
+        return values[:].astype(str)
+    return np.array([v.decode() if isinstance(v, bytes) else v for v in values[:]], dtype=str)
+
+
+def _as_utf8(values: np.ndarray) -> np.ndarray:
+    return np.char.encode(values.astype(str), "utf-8") if len(values) else np.zeros(0, dtype="S1")

@@ -1,0 +1,263 @@
+"""Image files: which ones a folder holds, and decoding one by stated rules.
+
+The rules: grey stays one channel, colour becomes RGB, an opaque alpha channel is dropped, and
+nothing is ever clipped: 16-bit images are refused unless they are to be scaled
+(``value / 257``, rounded, so 65535 becomes 255).
+"""
+
+import io
+import os
+import warnings
+import zipfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from galaxies.errors import InputError
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm")
+
+_EIGHT_BIT_MODES = {"1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr"}
+
+
+class BadImageError(InputError):
+    """One image cannot be used; the message names it and says why."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How a file becomes pixels.
+
+    Attributes
+    ----------
+    crop : int or None
+        Side of the central square that is kept, in pixels of the file.
+    size : int or None
+        Side after resizing with antialiasing (Pillow's bicubic, whose support grows with the
+        reduction), in pixels.
+    channels : int or None
+        1 or 3 to convert to; ``None`` keeps grey grey and colour colour.
+    scale_16_bit : bool
+        Divide 16-bit values by 257 instead of refusing them.
+    """
+
+    crop: int | None = None
+    size: int | None = None
+    channels: int | None = None
+    scale_16_bit: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in (("crop", self.crop), ("size", self.size)):
+            if value is not None and value < 1:
+                raise InputError(f"--{name} must be at least 1 pixel, got {value}")
+
+
+def list_image_files(folder: Path, *, recursive: bool = False) -> list[Path]:
+    """Image files of a folder, sorted by name.
+
+    Raises
+    ------
+    InputError
+        If there is none: says what was found instead, also below the folder.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{folder} {'is not a folder' if folder.exists() else 'does not exist'}")
+    below = sorted(
+        Path(root) / name
+        for root, _, names in os.walk(folder)
+        for name in names
+        if is_image_file(name)
+    )
+    found = below if recursive else [path for path in below if path.parent == folder]
+    if not found:
+        others = sum(1 for path in folder.iterdir() if path.is_file())
+        raise InputError(
+            f"{folder} holds no image: 0 here, {len(below)} below, {others} other files "
+            f"(endings looked for: {' '.join(IMAGE_ENDINGS)})"
+            + ("; pass --recursive to take those below" if below else "")
+        )
+    return found
+
+
+def is_image_file(name: str) -> bool:
+    """Whether a file name has an ending that this project decodes; hidden files do not count."""
+    name = Path(name).name
+    return name.lower().endswith(IMAGE_ENDINGS) and not name.startswith(".")
+
+
+def decode_image(source: Path | bytes, name: str, decoding: Decoding | None = None) -> np.ndarray:
+    """Decode one image to (H, W, C) uint8, C 1 or 3.
+
+    Raises
+    ------
+    BadImageError
+        If the file is corrupt, truncated, not an image, animated, 16-bit (see `Decoding`),
+        partly transparent, or smaller than the crop.
+    """
+    decoding = decoding or Decoding()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+                return _decode_open_image(image, name, decoding)
+    except BadImageError:
+        raise
+    except FileNotFoundError:
+        raise BadImageError(f"{name} does not exist") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+        raise BadImageError(f"{name} has too many pixels to be a cut-out") from None
+    except (OSError, SyntaxError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise BadImageError(f"{name} is corrupt or not an image ({error})") from None
+
+
+def _decode_open_image(image: Image.Image, name: str, decoding: Decoding) -> np.ndarray:
+    if getattr(image, "n_frames", 1) > 1:
+        raise BadImageError(f"{name} holds {image.n_frames} frames; one is needed")  # type: ignore[attr-defined]
+    if image.mode not in _EIGHT_BIT_MODES:
+        image = _scale_to_eight_bits(image, name, decoding)
+    if image.mode == "P":
+        image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode in ("RGBA", "LA"):
+        if np.asarray(image.getchannel("A")).min() < 255:
+            raise BadImageError(f"{name} is partly transparent; flatten it first")
+        image = image.convert("RGB" if image.mode == "RGBA" else "L")
+    channels = decoding.channels or (1 if image.mode in ("1", "L") else 3)
+    image = image.convert("L" if channels == 1 else "RGB")
+    image = _crop_and_resize(image, name, decoding)
+    pixels = np.asarray(image)
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _scale_to_eight_bits(image: Image.Image, name: str, decoding: Decoding) -> Image.Image:
+    values = np.asarray(image)
+    if not decoding.scale_16_bit or values.ndim != 2 or values.dtype.kind not in "iu":
+        raise BadImageError(
+            f"{name} has more than 8 bits per channel (mode {image.mode}); "
+            "pass --scale-16-bit to divide by 257, or convert it yourself"
+        )
+    if values.min() < 0 or values.max() > 65535:
+        raise BadImageError(f"{name} has values outside 0 to 65535")
+    return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+
+
+def _crop_and_resize(image: Image.Image, name: str, decoding: Decoding) -> Image.Image:
+    if decoding.crop is not None:
+        width, height = image.size
+        if min(width, height) < decoding.crop:
+            raise BadImageError(f"{name} is {width}x{height}, smaller than --crop {decoding.crop}")
+        left, top = (width - decoding.crop) // 2, (height - decoding.crop) // 2
+        image = image.crop((left, top, left + decoding.crop, top + decoding.crop))
+    if decoding.size is not None:
+        if image.width != image.height:
+            raise BadImageError(
+                f"{name} is {image.width}x{image.height}, not square; pass --crop to cut a square"
+            )
+        if image.width != decoding.size:
+            image = image.resize((decoding.size, decoding.size), Image.Resampling.BICUBIC)
+    return image
+
+
+def decode_all(
+    sources: Sequence[Path],
+    decoding: Decoding,
+    *,
+    skip_bad: bool = False,
+    workers: int = 0,
+    progress: bool = True,
+    keep: Callable[[int, np.ndarray], None],
+) -> list[int]:
+    """Decode many files by threads, in order, passing each to ``keep(index, pixels)``.
+
+    Returns
+    -------
+    list of int
+        Indices of the files that were skipped; empty unless ``skip_bad``.
+
+    Raises
+    ------
+    InputError
+        If files are bad and ``skip_bad`` is false: one line that names every one.
+    """
+    workers = workers or len(os.sched_getaffinity(0))
+    bad: dict[int, str] = {}
+
+    def attempt(index: int) -> np.ndarray | str:
+        try:
+            return decode_image(sources[index], str(sources[index]), decoding)
+        except BadImageError as error:
+            return str(error)
+
+    window = 16 * workers  # bounds the decoded images that wait for their turn
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(
+            total=len(sources), desc="decode", unit="image", disable=not progress, leave=False
+        ) as bar,
+    ):
+        for start in range(0, len(sources), window):
+            indices = range(start, min(start + window, len(sources)))
+            for index, result in zip(indices, pool.map(attempt, indices), strict=True):
+                if isinstance(result, str):
+                    bad[index] = result
+                else:
+                    keep(index, result)
+                bar.update()
+    if bad and not skip_bad:
+        raise InputError(
+            f"{len(bad)} of {len(sources)} images cannot be used (--skip-bad leaves them out): "
+            + "; ".join(bad.values())
+        )
+    return sorted(bad)
+
+
+def read_size(path: Path) -> tuple[int, int]:
+    """(width, height) from the file's header, without decoding."""
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BadImageError(f"{path} is corrupt or not an image ({error})") from None
+
+
+@dataclass(frozen=True)
+class PixelsInFiles:
+    """A `PixelStore` over image files of one size, decoded by each read."""
+
+    paths: tuple[Path, ...]
+    decoding: Decoding
+    shape: tuple[int, int, int, int]
+    dtype: torch.dtype = torch.uint8
+
+    def read(self, rows: np.ndarray) -> torch.Tensor:
+        """Decode (n, C, H, W) pixels of ``rows``."""
+        pixels = torch.empty((len(rows), *self.shape[1:]), dtype=torch.uint8)
+        _, channels, height, width = self.shape
+
+        def keep(index: int, image: np.ndarray) -> None:
+            if image.shape != (height, width, channels):
+                raise InputError(
+                    f"{self.paths[rows[index]]} is {image.shape[1]}x{image.shape[0]}, the first "
+                    f"image is {width}x{height}; pass --size (and --crop) to make them one size"
+                )
+            pixels[index] = torch.from_numpy(image.transpose(2, 0, 1).copy())
+
+        sources = [self.paths[row] for row in rows]
+        decode_all(sources, self.decoding, progress=False, keep=keep)
+        return pixels
+
+
+def encode_png(pixels: np.ndarray) -> bytes:
+    """PNG bytes of (H, W, C) uint8 pixels, C 1 or 3."""
+    if pixels.shape[-1] not in (1, 3):
+        raise InputError(
+            f"a PNG holds 1 or 3 channels, these images have {pixels.shape[-1]}; write .h5 instead"
+        )
+    buffer = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
+    return buffer.getvalue()

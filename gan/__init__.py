@@ -1,0 +1,1 @@
+"""Generators: networks, objective, training with exact resume, sampling."""

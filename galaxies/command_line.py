@@ -76,7 +76,7 @@ def run_subcommands(
 
     def dispatch() -> None:
         config = _parse(choice, arguments, program, description)
-        function_of = {config_type: function for config_type, function in commands.values()}
+        function_of = dict(commands.values())
         function_of[type(config)](config)
 
     return _guarded(program, dispatch)

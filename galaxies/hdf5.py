@@ -18,11 +18,14 @@ import torch
 
 from galaxies.atomic import whole_file
 from galaxies.errors import InputError
+from galaxies.image_files import to_eight_bits, unusable_dtype
 from galaxies.image_set import ImageSet
 from galaxies.pixels import Stretch
 
 SCHEMA_VERSION = 1
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf")
+_DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _CHUNK_BYTES = 2**18  # read whole when any image of it is wanted: a compromise of stream and draw
 
 
@@ -36,6 +39,7 @@ class PixelsInHdf5:
     path: Path
     shape: tuple[int, int, int, int]
     dtype: torch.dtype
+    scale_16_bit: bool = False
 
     def read(self, rows: np.ndarray) -> torch.Tensor:
         """Read (n, C, H, W) pixels of ``rows``."""
@@ -56,6 +60,8 @@ class PixelsInHdf5:
                 ) from None
         if block.ndim == 3:
             block = block[..., None]
+        if self.scale_16_bit:
+            block = to_eight_bits(block)
         if len(unique) != len(rows) or not np.array_equal(unique, rows):
             block = block[inverse]
         return torch.from_numpy(np.ascontiguousarray(block.transpose(0, 3, 1, 2)))
@@ -72,8 +78,15 @@ def _read_scattered(images: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
     return np.concatenate(pieces)
 
 
-def read_hdf5(path: Path) -> ImageSet:
+def read_hdf5(path: Path, *, scale_16_bit: bool = False) -> ImageSet:
     """Open an HDF5 image set or a plain Galaxy10 file; pixels stay on disk.
+
+    Parameters
+    ----------
+    path
+        The file.
+    scale_16_bit
+        Read uint16 images as ``value / 257``, rounded, instead of refusing them.
 
     Raises
     ------
@@ -97,17 +110,16 @@ def read_hdf5(path: Path) -> ImageSet:
         class_names = _attribute(file, "class_names") or tuple(
             f"class {index}" for index in range(int(labels.max(initial=-1)) + 1)
         )
+        scaled = scale_16_bit and images.dtype == np.uint16
         try:
-            dtype = {"uint8": torch.uint8, "float32": torch.float32}[str(images.dtype)]
+            dtype = _DTYPES["uint8" if scaled else str(images.dtype)]
         except KeyError:
-            raise InputError(
-                f"{path}: images are {images.dtype}; uint8 or float32 flux is needed"
-            ) from None
+            raise InputError(f"{path}: {unusable_dtype(images.dtype)}") from None
         stretch = _attribute(file, "stretch")
         ids = _strings(file, "ids")
         try:
             return ImageSet(
-                store=PixelsInHdf5(path, (count, channels, height, width), dtype),
+                store=PixelsInHdf5(path, (count, channels, height, width), dtype, scaled),
                 labels=labels,
                 class_names=tuple(class_names),
                 ids=ordinal_ids(count) if ids is None else ids,
@@ -143,22 +155,82 @@ def write_pixels(
     blocks: Iterable[torch.Tensor],
 ) -> None:
     """Create ``images`` (N, H, W, C) of ``shape`` (N, C, H, W) and fill it from ``blocks``."""
-    count, channels, height, width = shape
-    image_bytes = max(1, channels * height * width * dtype.itemsize)
-    dataset = file.create_dataset(
-        "images",
-        (count, height, width, channels),
-        dtype="uint8" if dtype == torch.uint8 else "float32",
-        chunks=(max(1, min(count, _CHUNK_BYTES // image_bytes)), height, width, channels)
-        if count
-        else None,
-        compression="gzip" if count else None,
-        compression_opts=1 if count else None,
-    )
-    start = 0
+    writer = PixelWriter(file, shape[0], dtype)
     for block in blocks:
-        dataset[start : start + len(block)] = block.permute(0, 2, 3, 1).numpy()
-        start += len(block)
+        writer.add(block)
+    if shape[0] == 0:
+        file.create_dataset("images", (0, *shape[2:], shape[1]), dtype=_NAMES[dtype])
+    else:
+        writer.finish()
+
+
+class PixelWriter:
+    """Fills ``images`` (N, H, W, C) of an open file, chunk by chunk, as images arrive.
+
+    Parameters
+    ----------
+    file
+        Open for writing.
+    most
+        Upper bound of the number of images.
+    dtype
+        uint8 or float32.
+    """
+
+    def __init__(self, file: h5py.File, most: int, dtype: torch.dtype) -> None:
+        self._file = file
+        self._most = most
+        self._dtype = dtype
+        self._dataset: h5py.Dataset | None = None
+        self._waiting: list[np.ndarray] = []
+        self._waiting_count = 0
+        self._written = 0
+
+    def add(self, images: torch.Tensor) -> None:
+        """Append (n, C, H, W) images; whole chunks are written, the rest waits."""
+        self._waiting.append(images.permute(0, 2, 3, 1).numpy())
+        self._waiting_count += len(images)
+        chunk = self._open_dataset(images).chunks[0]
+        if self._waiting_count >= chunk:
+            self._write(self._waiting_count - self._waiting_count % chunk)
+
+    def finish(self) -> PixelsInHdf5:
+        """Write what waits, cut the dataset to what arrived, and return it as a store."""
+        if self._dataset is None:
+            raise InputError("there is no image to write")
+        if self._waiting_count:
+            self._write(self._waiting_count)
+        self._dataset.resize(self._written, axis=0)
+        count, height, width, channels = self._dataset.shape
+        shape = (count, channels, height, width)
+        return PixelsInHdf5(Path(self._file.filename), shape, self._dtype)
+
+    def _open_dataset(self, images: torch.Tensor) -> h5py.Dataset:
+        if self._dataset is None:
+            channels, height, width = images.shape[1:]
+            image_bytes = max(1, channels * height * width * self._dtype.itemsize)
+            self._dataset = self._file.create_dataset(
+                "images",
+                (self._most, height, width, channels),
+                maxshape=(self._most, height, width, channels),
+                dtype=_NAMES[self._dtype],
+                chunks=(
+                    max(1, min(self._most, _CHUNK_BYTES // image_bytes)),
+                    *images.shape[2:],
+                    channels,
+                ),
+                compression="gzip",
+                compression_opts=1,
+            )
+        return self._dataset
+
+    def _write(self, count: int) -> None:
+        assert self._dataset is not None
+        images = np.concatenate(self._waiting)
+        self._dataset[self._written : self._written + count] = images[:count]
+        self._written += count
+        self._waiting = [images[count:]] if count < len(images) else []
+        self._waiting_count = len(images) - count
 
 
 def write_columns(file: h5py.File, image_set: ImageSet) -> None:

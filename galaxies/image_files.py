@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,10 +21,16 @@ from PIL import Image
 from tqdm import tqdm
 
 from galaxies.errors import InputError
+from galaxies.resize import crop_box
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm")
 
 _EIGHT_BIT_MODES = {"1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr"}
+_GREY_MODES = {"1", "L", "LA", "I", "F"}  # and those that begin with "I;"
+
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, zipfile.BadZipFile)
+_TOO_LARGE = Image.DecompressionBombError
+_MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
 
 
 class BadImageError(InputError):
@@ -56,6 +63,15 @@ class Decoding:
         for name, value in (("crop", self.crop), ("size", self.size)):
             if value is not None and value < 1:
                 raise InputError(f"--{name} must be at least 1 pixel, got {value}")
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says about its image before a pixel is decoded."""
+
+    width: int
+    height: int
+    channels: int
 
 
 def list_image_files(folder: Path, *, recursive: bool = False) -> list[Path]:
@@ -102,25 +118,62 @@ def decode_image(source: Path | bytes, name: str, decoding: Decoding | None = No
     """
     decoding = decoding or Decoding()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-                return _decode_open_image(image, name, decoding)
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            if image.width * image.height > _MOST_PIXELS:
+                raise BadImageError(f"{name} has too many pixels to be a cut-out")
+            return _decode_open_image(image, source, name, decoding)
     except BadImageError:
         raise
     except FileNotFoundError:
         raise BadImageError(f"{name} does not exist") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
+    except _TOO_LARGE:
         raise BadImageError(f"{name} has too many pixels to be a cut-out") from None
-    except (OSError, SyntaxError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise BadImageError(f"{name} is corrupt or not an image ({error})") from None
+    except _UNREADABLE as error:
+        raise BadImageError(f"{name} is corrupt or not an image ({_reason(error)})") from None
 
 
-def _decode_open_image(image: Image.Image, name: str, decoding: Decoding) -> np.ndarray:
+def read_header(path: Path) -> Header:
+    """Size and channels of an image file, without decoding it.
+
+    Raises
+    ------
+    BadImageError
+        If the file is missing or not an image.
+    """
+    try:
+        with Image.open(path) as image:
+            return Header(image.width, image.height, 1 if _is_grey(image.mode) else 3)
+    except FileNotFoundError:
+        raise BadImageError(f"{path} does not exist") from None
+    except _TOO_LARGE:
+        raise BadImageError(f"{path} has too many pixels to be a cut-out") from None
+    except _UNREADABLE as error:
+        raise BadImageError(f"{path} is corrupt or not an image ({_reason(error)})") from None
+
+
+def read_headers(paths: Sequence[Path]) -> list[Header | BadImageError]:
+    """Read the headers of many files by threads; a bad file gives its error."""
+
+    def attempt(path: Path) -> Header | BadImageError:
+        try:
+            return read_header(path)
+        except BadImageError as error:
+            return error
+
+    with warnings.catch_warnings(), ThreadPoolExecutor(_cores()) as pool:
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return list(pool.map(attempt, paths))
+
+
+def _decode_open_image(
+    image: Image.Image, source: Path | bytes, name: str, decoding: Decoding
+) -> np.ndarray:
     if getattr(image, "n_frames", 1) > 1:
         raise BadImageError(f"{name} holds {image.n_frames} frames; one is needed")  # type: ignore[attr-defined]
     if image.mode not in _EIGHT_BIT_MODES:
-        image = _scale_to_eight_bits(image, name, decoding)
+        image = _scale_grey_to_eight_bits(image, name, decoding)
+    elif _bits_per_channel(image) > 8:
+        image = _scale_colour_to_eight_bits(image, source, name, decoding)
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     if image.mode in ("RGBA", "LA"):
@@ -134,16 +187,71 @@ def _decode_open_image(image: Image.Image, name: str, decoding: Decoding) -> np.
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def _scale_to_eight_bits(image: Image.Image, name: str, decoding: Decoding) -> Image.Image:
+def _scale_grey_to_eight_bits(image: Image.Image, name: str, decoding: Decoding) -> Image.Image:
     values = np.asarray(image)
     if not decoding.scale_16_bit or values.ndim != 2 or values.dtype.kind not in "iu":
-        raise BadImageError(
-            f"{name} has more than 8 bits per channel (mode {image.mode}); "
-            "pass --scale-16-bit to divide by 257, or convert it yourself"
-        )
+        raise _too_deep(image.mode, name)
     if values.min() < 0 or values.max() > 65535:
         raise BadImageError(f"{name} has values outside 0 to 65535")
-    return Image.fromarray(np.rint(values / 257).astype(np.uint8))
+    return Image.fromarray(to_eight_bits(values))
+
+
+def _scale_colour_to_eight_bits(
+    image: Image.Image, source: Path | bytes, name: str, decoding: Decoding
+) -> Image.Image:
+    """Pillow would drop the low byte of 16-bit colour without a word; torchvision reads it."""
+    if not decoding.scale_16_bit:
+        raise _too_deep(f"{image.mode}, 16 bit", name)
+    if image.format != "PNG":
+        raise BadImageError(
+            f"{name} is a {image.format} with more than 8 bits per channel; convert it to PNG first"
+        )
+    from torchvision.io import ImageReadMode, decode_png
+
+    data = source if isinstance(source, bytes) else source.read_bytes()
+    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    values = decode_png(encoded, ImageReadMode.UNCHANGED)
+    if values.dtype != torch.uint16:
+        raise BadImageError(f"{name} has more than 8 bits per channel and cannot be scaled")
+    scaled = to_eight_bits(values.permute(1, 2, 0).numpy())
+    return Image.fromarray(scaled[..., 0] if scaled.shape[2] == 1 else scaled)
+
+
+def to_eight_bits(values: np.ndarray) -> np.ndarray:
+    """0 to 65535 of any shape to uint8: divided by 257 and rounded."""
+    return np.rint(values / 257).astype(np.uint8)
+
+
+def unusable_dtype(dtype: object) -> str:
+    """What to say of an array of images whose dtype is neither uint8 nor float32."""
+    advice = "; galaxy-set pack --scale-16-bit divides by 257" if str(dtype) == "uint16" else ""
+    return f"images are {dtype}; uint8 or float32 flux is needed{advice}"
+
+
+def _too_deep(mode: str, name: str) -> BadImageError:
+    return BadImageError(
+        f"{name} has more than 8 bits per channel (mode {mode}); "
+        "pass --scale-16-bit to divide by 257, or convert it yourself"
+    )
+
+
+def _bits_per_channel(image: Image.Image) -> int:
+    """16 where Pillow reads 16-bit colour into an 8-bit mode, else 8."""
+    tags: Any = getattr(image, "tag_v2", None)
+    if tags is not None and max(np.atleast_1d(tags.get(258, (8,)))) > 8:
+        return 16
+    for tile in getattr(image, "tile", ()):
+        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
+        for value in arguments:
+            if isinstance(value, str) and ";16" in value:
+                return 16
+            if image.format == "PPM" and isinstance(value, int) and value > 255:
+                return 16
+    return 8
+
+
+def _is_grey(mode: str) -> bool:
+    return mode in _GREY_MODES or mode.startswith("I;")
 
 
 def _crop_and_resize(image: Image.Image, name: str, decoding: Decoding) -> Image.Image:
@@ -151,8 +259,7 @@ def _crop_and_resize(image: Image.Image, name: str, decoding: Decoding) -> Image
         width, height = image.size
         if min(width, height) < decoding.crop:
             raise BadImageError(f"{name} is {width}x{height}, smaller than --crop {decoding.crop}")
-        left, top = (width - decoding.crop) // 2, (height - decoding.crop) // 2
-        image = image.crop((left, top, left + decoding.crop, top + decoding.crop))
+        image = image.crop(crop_box(width, height, decoding.crop))
     if decoding.size is not None:
         if image.width != image.height:
             raise BadImageError(
@@ -184,7 +291,7 @@ def decode_all(
     InputError
         If files are bad and ``skip_bad`` is false: one line that names every one.
     """
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or _cores()
     bad: dict[int, str] = {}
 
     def attempt(index: int) -> np.ndarray | str:
@@ -195,11 +302,13 @@ def decode_all(
 
     window = 16 * workers  # bounds the decoded images that wait for their turn
     with (
+        warnings.catch_warnings(),
         ThreadPoolExecutor(workers) as pool,
         tqdm(
             total=len(sources), desc="decode", unit="image", disable=not progress, leave=False
         ) as bar,
     ):
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # such an image is bad
         for start in range(0, len(sources), window):
             indices = range(start, min(start + window, len(sources)))
             for index, result in zip(indices, pool.map(attempt, indices), strict=True):
@@ -210,19 +319,10 @@ def decode_all(
                 bar.update()
     if bad and not skip_bad:
         raise InputError(
-            f"{len(bad)} of {len(sources)} images cannot be used (--skip-bad leaves them out): "
-            + "; ".join(bad.values())
+            f"{len(bad)} of {len(sources)} images cannot be used "
+            "(galaxy-set pack --skip-bad leaves them out): " + "; ".join(bad.values())
         )
     return sorted(bad)
-
-
-def read_size(path: Path) -> tuple[int, int]:
-    """(width, height) from the file's header, without decoding."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, SyntaxError, ValueError) as error:
-        raise BadImageError(f"{path} is corrupt or not an image ({error})") from None
 
 
 @dataclass(frozen=True)
@@ -243,7 +343,7 @@ class PixelsInFiles:
             if image.shape != (height, width, channels):
                 raise InputError(
                     f"{self.paths[rows[index]]} is {image.shape[1]}x{image.shape[0]}, the first "
-                    f"image is {width}x{height}; pass --size (and --crop) to make them one size"
+                    f"image is {width}x{height}; make them one size with: galaxy-set pack --size"
                 )
             pixels[index] = torch.from_numpy(image.transpose(2, 0, 1).copy())
 
@@ -261,3 +361,13 @@ def encode_png(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
+def _reason(error: BaseException) -> str:
+    """An error's text without the memory address that Pillow puts in it."""
+    text = str(error)
+    return "unknown format" if "cannot identify image file" in text else text

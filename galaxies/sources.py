@@ -4,56 +4,30 @@ A packed file or Galaxy10 HDF5, ``.npz``, one folder per class, a folder and a C
 ``simulated``, the embedded survey.
 """
 
-import csv
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from galaxies.catalogue import Catalogue, CatalogueColumns, read_catalogue
 from galaxies.errors import InputError
 from galaxies.hdf5 import HDF5_ENDINGS, ordinal_ids, read_hdf5
 from galaxies.image_files import (
+    BadImageError,
     Decoding,
+    Header,
     PixelsInFiles,
     decode_image,
-    is_image_file,
-    list_image_files,
-    read_size,
+    read_headers,
+    to_eight_bits,
+    unusable_dtype,
 )
-from galaxies.image_set import SPLITS, ImageSet, PixelsInMemory
+from galaxies.image_set import ImageSet, PixelsInMemory, PixelStore
 
 SIMULATED = "simulated"
 """The source name of the embedded simulated survey, the default of ``--data``."""
-
-CATALOGUE_NAME = "labels.csv"
-"""A catalogue of this name inside a folder is used without being asked for."""
-
-
-@dataclass(frozen=True)
-class CatalogueColumns:
-    """Names of the columns of a CSV catalogue; any further numeric column is a feature."""
-
-    file: str = "file"
-    label: str = "class"
-    group: str = "group"
-    id: str = "id"
-    split: str = "split"
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """Rows of a catalogue: what a source says about its images before any pixel is read."""
-
-    paths: tuple[Path, ...]
-    classes: tuple[str, ...]
-    ids: np.ndarray
-    split: np.ndarray | None
-    group: np.ndarray | None
-    features: np.ndarray
-    feature_names: tuple[str, ...]
 
 
 def open_image_set(
@@ -74,7 +48,7 @@ def open_image_set(
     columns
         Names of the catalogue's columns.
     decoding
-        Crop, size and channels of image files.
+        Crop, size and channels of image files; of an array only ``scale_16_bit`` counts.
 
     Raises
     ------
@@ -89,194 +63,90 @@ def open_image_set(
     if not path.exists():
         raise InputError(f"{path} does not exist")
     if path.is_dir():
-        return _open_folder(path, labels, columns or CatalogueColumns(), decoding or Decoding())
+        return _open_folder(path, labels, columns, decoding or Decoding())
+    if labels is not None:
+        raise InputError(f"{path} carries its own labels; --labels is for a folder of images")
+    scale = decoding is not None and decoding.scale_16_bit
     if path.suffix.lower() == ".npz":
-        return _open_npz(path)
+        return _open_npz(path, scale_16_bit=scale)
     if path.suffix.lower() in HDF5_ENDINGS:
-        return read_hdf5(path)
+        return read_hdf5(path, scale_16_bit=scale)
     raise InputError(
         f"{path} is not an image set: give a folder, .npz or HDF5 ({' '.join(HDF5_ENDINGS)})"
     )
 
 
-def read_catalogue(
-    folder: Path, labels: Path | None, columns: CatalogueColumns | None = None
-) -> Catalogue:
-    """Read what a folder says about its images: from a CSV, or from one sub-folder per class."""
-    if labels is None and (folder / CATALOGUE_NAME).is_file():
-        labels = folder / CATALOGUE_NAME
-    if labels is None:
-        return _catalogue_of_subfolders(folder)
-    return _catalogue_of_csv(folder, labels, columns or CatalogueColumns())
-
-
 def _open_folder(
-    folder: Path, labels: Path | None, columns: CatalogueColumns, decoding: Decoding
+    folder: Path, labels: Path | None, columns: CatalogueColumns | None, decoding: Decoding
 ) -> ImageSet:
     catalogue = read_catalogue(folder, labels, columns)
-    first = decode_image(catalogue.paths[0], str(catalogue.paths[0]), decoding)
-    if decoding.size is None:
-        _refuse_mixed_sizes(catalogue.paths, decoding)
-    # Grey and colour may stand side by side; the colour ones decide.
-    channels = first.shape[2]
+    headers = [h for h in read_headers(catalogue.paths) if isinstance(h, Header)]
+    if not headers:
+        raise InputError(f"{folder}: not one of {len(catalogue.paths)} images can be read")
+    if decoding.size is None and decoding.crop is None:
+        refuse_mixed_sizes(headers)
     if decoding.channels is None:
-        decoding = dataclasses.replace(decoding, channels=channels)
-    shape = (len(catalogue.paths), channels, first.shape[0], first.shape[1])
-    store = PixelsInFiles(catalogue.paths, decoding, shape)
-    return image_set_of_catalogue(catalogue, store, source=str(folder))
+        decoding = dataclasses.replace(decoding, channels=channels_of(headers))
+    first = _decode_first_good(catalogue.paths, decoding)
+    shape = (len(catalogue.paths), first.shape[2], first.shape[0], first.shape[1])
+    return image_set_of_catalogue(
+        catalogue, PixelsInFiles(catalogue.paths, decoding, shape), source=str(folder)
+    )
 
 
-def image_set_of_catalogue(catalogue: Catalogue, store: object, *, source: str) -> ImageSet:
-    """Join a catalogue to its pixels; classes are numbered in alphabetical order."""
-    class_names = tuple(sorted(set(catalogue.classes)))
-    index = {name: position for position, name in enumerate(class_names)}
+def image_set_of_catalogue(catalogue: Catalogue, store: PixelStore, *, source: str) -> ImageSet:
+    """Join a catalogue to its pixels."""
+    index = {name: position for position, name in enumerate(catalogue.class_names)}
+    provenance = {"source": source} | catalogue.provenance
+    prints = provenance.pop("training_fingerprints", [])
+    training_ids = provenance.pop("training_ids", [])
     return ImageSet(
-        store=store,  # type: ignore[arg-type]
+        store=store,
         labels=np.array([index[name] for name in catalogue.classes], dtype=np.int64),
-        class_names=class_names,
+        class_names=catalogue.class_names,
         ids=catalogue.ids,
         split=catalogue.split,
         group=catalogue.group,
         features=catalogue.features,
         feature_names=catalogue.feature_names,
-        provenance={"source": source},
+        provenance=provenance,
+        training_fingerprints=np.array(prints, dtype=str),
+        training_ids=np.array(training_ids, dtype=str),
     )
 
 
-def _refuse_mixed_sizes(paths: Sequence[Path], decoding: Decoding) -> None:
-    if decoding.crop is not None:
-        return
+def channels_of(headers: Sequence[Header]) -> int:
+    """Channels of a set: grey and colour may stand side by side, and colour decides."""
+    return max(header.channels for header in headers)
+
+
+def refuse_mixed_sizes(headers: Sequence[Header]) -> None:
+    """Raise `InputError` where images have more than one size, and list the sizes."""
     sizes: dict[tuple[int, int], int] = {}
-    for path in paths:
-        size = read_size(path)
+    for header in headers:
+        size = (header.width, header.height)
         sizes[size] = sizes.get(size, 0) + 1
     if len(sizes) > 1:
         most = sorted(sizes.items(), key=lambda item: -item[1])[:5]
         listed = ", ".join(f"{w}x{h} ({count})" for (w, h), count in most)
         raise InputError(
-            f"images have {len(sizes)} sizes: {listed}; "
-            "pass --size (and --crop) to make them one size"
+            f"images have {len(sizes)} sizes: {listed}; make them one size with: "
+            "galaxy-set pack SOURCE OUT.h5 --size 64 (and --crop)"
         )
 
 
-def _catalogue_of_subfolders(folder: Path) -> Catalogue:
-    paths: list[Path] = []
-    classes: list[str] = []
-    empty: list[str] = []
-    for child in sorted(folder.iterdir()):
-        if child.is_dir() and not child.name.startswith("."):
-            if not any(is_image_file(file.name) for file in child.iterdir()):
-                empty.append(child.name)
-                continue
-            files = list_image_files(child)
-            paths += files
-            classes += [child.name] * len(files)
-    if not paths:
-        here = sum(is_image_file(path.name) for path in folder.iterdir())
-        raise InputError(
-            f"{folder} holds no sub-folder with images and no {CATALOGUE_NAME} "
-            f"(found {here} images in the folder itself, {len(empty)} sub-folders without images); "
-            "make one sub-folder per class, or pass --labels FILE.csv"
-        )
-    if empty:
-        raise InputError(
-            f"{folder}: these sub-folders hold no image: {', '.join(empty)}; "
-            "fill or remove them, or pass --labels FILE.csv"
-        )
-    ids = [path.relative_to(folder).as_posix() for path in paths]
-    return Catalogue(
-        tuple(paths),
-        tuple(classes),
-        np.array(ids),
-        None,
-        None,
-        np.zeros((len(paths), 0), np.float32),
-        (),
-    )
-
-
-def _catalogue_of_csv(folder: Path, labels: Path, columns: CatalogueColumns) -> Catalogue:
-    if not labels.is_file():
-        raise InputError(f"{labels} does not exist (--labels)")
-    try:
-        with labels.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            header = list(reader.fieldnames or [])
-            rows = list(reader)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{labels} is not a CSV file in UTF-8 ({error})") from None
-    for needed, flag in ((columns.file, "--file-column"), (columns.label, "--class-column")):
-        if needed not in header:
-            raise InputError(
-                f"{labels} has no column {needed!r} (found: {', '.join(header)}); "
-                f"name it with {flag}"
-            )
-    if not rows:
-        raise InputError(f"{labels} has a header but no rows")
-    short = [number for number, row in enumerate(rows, 2) if None in row.values() or None in row]
-    if short:
-        raise InputError(f"{labels}: lines {_listed(short)} have more or fewer fields than line 1")
-    paths = tuple(folder / row[columns.file] for row in rows)
-    absent = [
-        row[columns.file] for row, path in zip(rows, paths, strict=True) if not path.is_file()
-    ]
-    if absent:
-        raise InputError(
-            f"{labels} names {len(absent)} files that are not in {folder}: {_listed(absent)}"
-        )
-    ids = np.array([row[columns.id if columns.id in header else columns.file] for row in rows])
-    repeated = [
-        name for name, count in zip(*np.unique(ids, return_counts=True), strict=True) if count > 1
-    ]
-    if repeated:
-        raise InputError(f"{labels}: these ids stand in more than one row: {_listed(repeated)}")
-    used = {columns.file, columns.label, columns.group, columns.id, columns.split}
-    feature_names, features = _numeric_columns(rows, [name for name in header if name not in used])
-    return Catalogue(
-        paths,
-        tuple(row[columns.label] for row in rows),
-        ids,
-        _published_split([row[columns.split] for row in rows], labels)
-        if columns.split in header
-        else None,
-        np.array([row[columns.group] for row in rows]) if columns.group in header else None,
-        features,
-        feature_names,
-    )
-
-
-def _numeric_columns(
-    rows: Sequence[dict[str, str]], names: Sequence[str]
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """Columns whose every value is a number; an empty field is NaN. Identifiers do not count."""
-    kept, values = [], []
-    for name in names:
-        texts = [row[name].strip() for row in rows]
+def _decode_first_good(paths: Sequence[Path], decoding: Decoding) -> np.ndarray:
+    """The first image that decodes; which ones are bad is said when they are read."""
+    first_error: BadImageError | None = None
+    for path in paths:
         try:
-            column = np.array([float(text) if text else np.nan for text in texts])
-        except ValueError:
-            continue
-        # float32 cannot tell such whole numbers apart: an identifier, not a measurement.
-        if np.isnan(column).all() or (np.nanmax(np.abs(column)) > 2**53):
-            continue
-        kept.append(name)
-        values.append(column.astype(np.float32))
-    table = np.stack(values, axis=1) if values else np.zeros((len(rows), 0), np.float32)
-    return tuple(kept), table
+            return decode_image(path, str(path), decoding)
+        except BadImageError as error:
+            first_error = first_error or error
+    raise InputError(f"not one of {len(paths)} images can be used; the first: {first_error}")
 
 
-def _published_split(values: Sequence[str], labels: Path) -> np.ndarray:
-    known = {name: index for index, name in enumerate(SPLITS)}
-    known |= {str(index): index for index in range(3)} | {"val": 1, "valid": 1}
-    unknown = sorted({value for value in values if value.strip().lower() not in known})
-    if unknown:
-        raise InputError(
-            f"{labels}: the split column holds {_listed(unknown)}; use {', '.join(SPLITS)}"
-        )
-    return np.array([known[value.strip().lower()] for value in values], dtype=np.int8)
-
-
-def _open_npz(path: Path) -> ImageSet:
+def _open_npz(path: Path, *, scale_16_bit: bool) -> ImageSet:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
@@ -294,8 +164,10 @@ def _open_npz(path: Path) -> ImageSet:
             f"{path}: images are {images.shape}, labels {labels.shape}; "
             "(N, H, W, C) and (N,) are needed"
         )
-    if images.dtype != np.uint8:
-        raise InputError(f"{path}: images are {images.dtype}; uint8 is needed")
+    if images.dtype == np.uint16 and scale_16_bit:
+        images = to_eight_bits(images)
+    if images.dtype not in (np.uint8, np.float32):
+        raise InputError(f"{path}: {unusable_dtype(images.dtype)}")
     if labels.dtype.kind not in "iu" or labels.ndim != 1:
         raise InputError(f"{path}: labels must be (N,) integers")
     if labels.min(initial=0) < 0:
@@ -315,8 +187,3 @@ def _open_npz(path: Path) -> ImageSet:
         group=None if group is None else group.astype(str),
         provenance={"source": str(path)},
     )
-
-
-def _listed(items: Sequence[object], most: int = 10) -> str:
-    shown = ", ".join(str(item) for item in items[:most])
-    return shown + (f" and {len(items) - most} more" if len(items) > most else "")

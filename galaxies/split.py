@@ -6,12 +6,17 @@ as near to the fractions as whole groups allow.
 """
 
 import dataclasses
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
+import h5py
 import numpy as np
 
+from galaxies.atomic import whole_file
 from galaxies.command_line import warn
 from galaxies.errors import InputError
+from galaxies.hdf5 import HDF5_ENDINGS, read_hdf5, write_columns
 from galaxies.image_set import SPLITS, ImageSet
 
 DEFAULT_FRACTIONS = (0.6, 0.15, 0.25)
@@ -77,6 +82,84 @@ def split_set(
     )
 
 
+def store_split(
+    path: Path,
+    fractions: Sequence[float] = DEFAULT_FRACTIONS,
+    *,
+    seed: int = 0,
+    group: str | None = None,
+    overwrite: bool = False,
+) -> ImageSet:
+    """Split a packed file and store the split in it; a crash leaves the file as it was.
+
+    Parameters
+    ----------
+    path
+        Packed HDF5 file.
+    fractions, seed
+        See `split_set`.
+    group
+        Column whose equal values stay together: the group column the file was packed with, a
+        feature, or a dataset (N,) of the file. ``None`` honours the file's groups, if any.
+    overwrite
+        Replace a split that the file holds.
+
+    Returns
+    -------
+    ImageSet
+        The set as the file now holds it.
+
+    Raises
+    ------
+    InputError
+        If the file is not a packed set, is split already, or cannot be split so.
+    """
+    if path.is_dir() or (path.exists() and path.suffix.lower() not in HDF5_ENDINGS):
+        raise InputError(
+            f"{path} is not an HDF5 file, which a split is stored in; pack it first with: "
+            f"galaxy-set pack {path} OUT.h5"
+        )
+    image_set = read_hdf5(path)
+    if image_set.split is not None and not overwrite:
+        raise InputError(f"{path} holds a split already; pass --overwrite to replace it")
+    if group is not None:
+        image_set = dataclasses.replace(image_set, group=read_column(path, image_set, group))
+    image_set = split_set(image_set, fractions, seed)
+    with whole_file(path, overwrite=True) as temporary:
+        shutil.copyfile(path, temporary)
+        with h5py.File(temporary, "r+") as file:
+            write_columns(file, image_set)
+    return read_hdf5(path)
+
+
+def read_column(path: Path, image_set: ImageSet, name: str) -> np.ndarray:
+    """Return (N,) str: a column of a packed file by the name that its catalogue gave it.
+
+    Raises
+    ------
+    InputError
+        If there is no such column; lists those that exist.
+    """
+    packed_as = image_set.provenance.get("packed", {}).get("group_column")
+    if image_set.group is not None and name in ("group", packed_as):
+        return image_set.group
+    if name in image_set.feature_names:
+        return image_set.features[:, image_set.feature_names.index(name)].astype(str)
+    with h5py.File(path, "r") as file:
+        columns = [key for key, values in file.items() if values.shape == (len(image_set),)]
+        if name in columns:
+            values = file[name][:]
+            return (
+                np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.astype(str)
+            )
+    group_column = [packed_as or "group"] if image_set.group is not None else []
+    known = [*group_column, *image_set.feature_names, *columns]
+    raise InputError(
+        f"{path} has no column {name!r} to group by; it has: {', '.join(dict.fromkeys(known))} "
+        "(a column of a CSV is kept with: galaxy-set pack --group COLUMN)"
+    )
+
+
 def split_labels(
     labels: np.ndarray,
     class_names: Sequence[str],
@@ -90,7 +173,7 @@ def split_labels(
     for index, count in zip(present, counts, strict=True):
         if count < len(wanted):
             raise InputError(
-                f"class {class_names[index]!r} has {count} image{'s' if count > 1 else ''}, too "
+                f"class {class_names[int(index)]!r} has {count} image{'s' if count > 1 else ''}, too "
                 f"few to stand on {len(wanted)} sides ({', '.join(SPLITS[s] for s in wanted)}); "
                 "add images or leave the class out with galaxy-set pack --exclude"
             )
@@ -131,9 +214,9 @@ def split_groups(
 ) -> np.ndarray:
     """Return (N,) int8 sides such that no group stands on two.
 
-    Groups are dealt one by one, many of them from the largest down, each to the side where it brings the
-    class counts nearest to the fractions, then groups move (or, where there are few, swap) while
-    that helps; of few groups the best of several random orders is kept.
+    Groups are dealt one by one (many of them from the largest down), each to the side where it
+    brings the class counts nearest to the fractions. Then groups move, or swap where there are
+    few, while that helps; of few groups the best of several random orders is kept.
     """
     _, members = np.unique(groups, return_inverse=True)
     present, classes = np.unique(labels, return_inverse=True)
@@ -206,9 +289,9 @@ def _improve(
         for side in wanted:
             gains[:, side] = leaving + _cost(reached[side] + table, targets[side]) - here[side]
         gains[np.arange(len(table)), sides] = np.inf
-        row, side = np.unravel_index(np.argmin(gains), gains.shape)
-        if gains[row, side] < -_TINY:
-            sides[row] = side
+        row, chosen = np.unravel_index(np.argmin(gains), gains.shape)
+        if gains[row, chosen] < -_TINY:
+            sides[row] = chosen
             continue
         if len(table) > _FEW_GROUPS:
             break

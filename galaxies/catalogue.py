@@ -1,0 +1,338 @@
+"""What a folder says about its images before a pixel is read: classes, ids, split, features.
+
+It says so by a CSV catalogue, by one sub-folder per class, or by such sub-folders below
+``train``, ``validation`` and ``test``.
+"""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from galaxies.command_line import warn
+from galaxies.errors import InputError
+from galaxies.image_files import is_image_file, list_image_files
+from galaxies.image_set import SPLITS
+
+CATALOGUE_NAME = "labels.csv"
+"""A catalogue of this name inside a folder is used without being asked for."""
+
+PROVENANCE_NAME = "provenance.json"
+"""A file of this name inside a folder of images becomes the provenance of the set."""
+
+_SPLIT_VALUES = (
+    {name: index for index, name in enumerate(SPLITS)}
+    | {str(index): index for index in range(3)}
+    | {"val": 1, "valid": 1}
+)
+_LARGEST_WHOLE_FLOAT32 = 2**24
+
+
+@dataclass(frozen=True)
+class CatalogueColumns:
+    """Names of the columns of a CSV catalogue; any further numeric column is a feature."""
+
+    file: str = "file"
+    label: str = "class"
+    group: str = "group"
+    id: str = "id"
+    split: str = "split"
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Rows of a catalogue.
+
+    Attributes
+    ----------
+    paths : tuple of Path
+        Image file of each of N rows.
+    classes : tuple of str
+        Class name of each row.
+    ids : (N,) str
+        Unique names, never absolute paths.
+    split : (N,) int8 or None
+        A published split.
+    group : (N,) str or None
+        What must not stand on two sides of a split.
+    features : (N, F) float32
+        Numeric columns, NaN where a field is empty.
+    feature_names : tuple of str
+        F names.
+    class_names : tuple of str
+        Every class, alphabetically, or in the order that ``provenance.json`` gives.
+    provenance : dict
+        What ``provenance.json`` says, if there is one.
+    """
+
+    paths: tuple[Path, ...]
+    classes: tuple[str, ...]
+    ids: np.ndarray
+    split: np.ndarray | None
+    group: np.ndarray | None
+    features: np.ndarray
+    feature_names: tuple[str, ...]
+    class_names: tuple[str, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.class_names:
+            object.__setattr__(self, "class_names", tuple(sorted(set(self.classes))))
+
+    def select(self, rows: np.ndarray) -> "Catalogue":
+        """The given rows (int64), in that order; classes that lose all rows vanish."""
+        classes = tuple(self.classes[row] for row in rows)
+        return Catalogue(
+            tuple(self.paths[row] for row in rows),
+            classes,
+            self.ids[rows],
+            None if self.split is None else self.split[rows],
+            None if self.group is None else self.group[rows],
+            self.features[rows],
+            self.feature_names,
+            tuple(name for name in self.class_names if name in set(classes)),
+            self.provenance,
+        )
+
+    def without_classes(self, names: Sequence[str]) -> "Catalogue":
+        """Leave classes out.
+
+        Raises
+        ------
+        InputError
+            If there is no such class, or none would be left.
+        """
+        for name in names:
+            if name not in self.class_names:
+                raise InputError(
+                    f"there is no class {name!r} to exclude; the classes are: "
+                    f"{', '.join(self.class_names)}"
+                )
+        rest = np.array([name not in set(names) for name in self.classes])
+        if not rest.any():
+            raise InputError("every class is excluded; nothing is left")
+        return self.select(np.flatnonzero(rest))
+
+
+def read_catalogue(
+    folder: Path, labels: Path | None, columns: CatalogueColumns | None = None
+) -> Catalogue:
+    """Read what a folder says about its images: from a CSV, or from one sub-folder per class.
+
+    Raises
+    ------
+    InputError
+        If there are no images, a column is missing, files are absent, or ids repeat.
+    """
+    if labels is None and (folder / CATALOGUE_NAME).is_file():
+        labels = folder / CATALOGUE_NAME
+    if labels is not None:
+        return _catalogue_of_csv(folder, labels, columns or CatalogueColumns())
+    if columns is not None and columns != CatalogueColumns():
+        raise InputError(f"{folder} has no {CATALOGUE_NAME} whose columns could be named")
+    return _catalogue_of_subfolders(folder)
+
+
+def _catalogue_of_subfolders(folder: Path) -> Catalogue:
+    children = _subfolders(folder)
+    sides = [child for child in children if child.name.lower() in _SPLIT_VALUES]
+    by_side = len(sides) > 1 and sides == children and all(_subfolders(side) for side in sides)
+    paths: list[Path] = []
+    classes: list[str] = []
+    split: list[int] = []
+    empty: list[str] = []
+    nested = 0
+    for parent in sides if by_side else [folder]:
+        for child in _subfolders(parent):
+            if not any(is_image_file(file.name) for file in child.iterdir()):
+                empty.append(child.relative_to(folder).as_posix())
+                continue
+            files = list_image_files(child)
+            nested += len(list_image_files(child, recursive=True)) - len(files)
+            paths += files
+            classes += [child.name] * len(files)
+            split += [_SPLIT_VALUES[parent.name.lower()] if by_side else 0] * len(files)
+    here = sum(is_image_file(path.name) for path in folder.iterdir())
+    if not paths:
+        raise InputError(
+            f"{folder} holds no sub-folder with images and no {CATALOGUE_NAME} "
+            f"(found {here} images in the folder itself, {len(empty)} sub-folders without images); "
+            "make one sub-folder per class, or pass --labels FILE.csv"
+        )
+    if empty:
+        raise InputError(
+            f"{folder}: these sub-folders hold no image: {_listed(empty)}; "
+            "fill or remove them, or pass --labels FILE.csv"
+        )
+    if here or nested:
+        warn(
+            f"{folder}: left out {here} images that stand in no sub-folder "
+            f"and {nested} that stand deeper than one"
+        )
+    provenance = _read_provenance(folder)
+    return Catalogue(
+        tuple(paths),
+        tuple(classes),
+        np.array([path.relative_to(folder).as_posix() for path in paths]),
+        np.array(split, dtype=np.int8) if by_side else None,
+        None,
+        np.zeros((len(paths), 0), np.float32),
+        (),
+        _published_order(provenance, classes),
+        provenance,
+    )
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(
+        child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")
+    )
+
+
+def _read_provenance(folder: Path) -> dict[str, Any]:
+    path = folder / PROVENANCE_NAME
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); restore or remove it") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path} is not a JSON object; restore or remove it")
+    return value
+
+
+def _published_order(provenance: dict[str, Any], classes: Sequence[str]) -> tuple[str, ...]:
+    """Class names as the set had them from which a folder was written, if it says so."""
+    names = provenance.get("class_names")
+    if isinstance(names, list) and set(classes) <= set(names):
+        return tuple(str(name) for name in names)
+    return ()
+
+
+def _catalogue_of_csv(folder: Path, labels: Path, columns: CatalogueColumns) -> Catalogue:
+    header, rows = _read_rows(labels)
+    _refuse_missing_columns(labels, header, columns)
+    for column in (columns.file, columns.label, columns.group, columns.id):
+        lines = [number for number, row in enumerate(rows, 2) if not row.get(column, "-").strip()]
+        if lines:
+            raise InputError(f"{labels}: column {column!r} is empty on lines {_listed(lines)}")
+    paths = tuple(folder / row[columns.file].strip() for row in rows)
+    absent = [
+        row[columns.file] for row, path in zip(rows, paths, strict=True) if not path.is_file()
+    ]
+    if absent:
+        raise InputError(
+            f"{labels} names {len(absent)} files that are not in {folder}: {_listed(absent)}"
+        )
+    if columns.id in header:
+        ids = np.array([row[columns.id].strip() for row in rows])
+    else:
+        ids = np.array([_id_of_path(path, folder) for path in paths])
+    names, times = np.unique(ids, return_counts=True)
+    if (times > 1).any():
+        raise InputError(
+            f"{labels}: these ids stand in more than one row: {_listed(names[times > 1])}"
+        )
+    used = {columns.file, columns.label, columns.group, columns.id, columns.split}
+    feature_names, features = _numeric_columns(rows, [name for name in header if name not in used])
+    return Catalogue(
+        paths,
+        tuple(row[columns.label].strip() for row in rows),
+        ids,
+        _published_split([row[columns.split] for row in rows], labels)
+        if columns.split in header
+        else None,
+        np.array([row[columns.group].strip() for row in rows]) if columns.group in header else None,
+        features,
+        feature_names,
+        provenance=_read_provenance(folder),
+    )
+
+
+def _read_rows(labels: Path) -> tuple[list[str], list[dict[str, str]]]:
+    if not labels.is_file():
+        raise InputError(f"{labels} does not exist (--labels)")
+    try:
+        with labels.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            header = [name.strip() for name in reader.fieldnames or []]
+            reader.fieldnames = header
+            rows = list(reader)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{labels} is not a CSV file in UTF-8 ({error})") from None
+    if len(set(header)) != len(header):
+        raise InputError(f"{labels} has columns of the same name: {', '.join(header)}")
+    if not rows:
+        raise InputError(f"{labels} has {'a header but no rows' if header else 'no line'}")
+    uneven = [number for number, row in enumerate(rows, 2) if None in row.values() or None in row]
+    if uneven:
+        raise InputError(f"{labels}: lines {_listed(uneven)} have more or fewer fields than line 1")
+    return header, rows
+
+
+def _refuse_missing_columns(labels: Path, header: Sequence[str], columns: CatalogueColumns) -> None:
+    asked_for = CatalogueColumns()
+    for column, flag, needed in (
+        (columns.file, "--file-column", True),
+        (columns.label, "--class-column", True),
+        (columns.group, "--group", columns.group != asked_for.group),
+        (columns.id, "--id-column", columns.id != asked_for.id),
+        (columns.split, "--split-column", columns.split != asked_for.split),
+    ):
+        if needed and column not in header:
+            raise InputError(
+                f"{labels} has no column {column!r} (found: {', '.join(header)}); "
+                f"name it with {flag}"
+            )
+
+
+def _id_of_path(path: Path, folder: Path) -> str:
+    """A path inside the folder as seen from it, one outside by its name alone."""
+    if path.is_relative_to(folder):
+        return path.relative_to(folder).as_posix()
+    return path.name
+
+
+def _numeric_columns(
+    rows: Sequence[dict[str, str]], names: Sequence[str]
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """Columns whose every value is a number; an empty field is NaN. Identifiers do not count."""
+    kept, values = [], []
+    for name in names:
+        texts = [row[name].strip() for row in rows]
+        try:
+            column = np.array([float(text) if text else np.nan for text in texts])
+        except ValueError:
+            continue
+        if np.isnan(column).all() or _is_identifier(column):
+            continue
+        kept.append(name)
+        values.append(column.astype(np.float32))
+    table = np.stack(values, axis=1) if values else np.zeros((len(rows), 0), np.float32)
+    return tuple(kept), table
+
+
+def _is_identifier(column: np.ndarray) -> bool:
+    """Whole numbers that float32 cannot tell apart are names, not measurements."""
+    known = column[np.isfinite(column)]
+    whole = bool((known == np.rint(known)).all())
+    return whole and np.abs(known).max(initial=0) > _LARGEST_WHOLE_FLOAT32
+
+
+def _published_split(values: Sequence[str], labels: Path) -> np.ndarray:
+    unknown = sorted({value for value in values if value.strip().lower() not in _SPLIT_VALUES})
+    if unknown:
+        raise InputError(
+            f"{labels}: the split column holds {_listed(unknown)}; use {', '.join(SPLITS)}"
+        )
+    return np.array([_SPLIT_VALUES[value.strip().lower()] for value in values], dtype=np.int8)
+
+
+def _listed(items: Sequence[object] | np.ndarray, most: int = 10) -> str:
+    shown = ", ".join(str(item) for item in items[:most])
+    return shown + (f" and {len(items) - most} more" if len(items) > most else "")

@@ -1,0 +1,150 @@
+"""``galaxy-set``: look at, pack, split, simulate and fetch image sets."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from galaxies.command_line import print_json, run_subcommands
+
+_Classes = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="CLASS")]
+
+
+@dataclasses.dataclass(frozen=True)
+class PackConfig:
+    """Write any source as one HDF5 file, cropped and resized."""
+
+    source: tyro.conf.Positional[str]
+    """Folder per class, folder with labels.csv, HDF5 (also Galaxy10) or .npz."""
+    out: tyro.conf.Positional[Path]
+    """HDF5 file to write, such as set.h5."""
+    size: int = 64
+    """Side of the written images in pixels; reduced with antialiasing."""
+    crop: int | None = None
+    """Side of the central square that is kept before resizing, in pixels of the source."""
+    labels: Path | None = None
+    """CSV catalogue of a folder; labels.csv inside it is found without being named."""
+    file_column: str = "file"
+    """Column of the CSV with the file names, relative to the folder."""
+    class_column: str = "class"
+    """Column of the CSV with the class names."""
+    id_column: str = "id"
+    """Column of the CSV with unique names; without it the file names serve."""
+    split_column: str = "split"
+    """Column of the CSV with a published split: train, validation or test."""
+    group: Annotated[str, tyro.conf.arg(metavar="COLUMN")] = "group"
+    """Column whose equal values (a field, an exposure, a source) a split keeps together."""
+    exclude: _Classes = ()
+    """Leave this class out; may be repeated."""
+    skip_bad: bool = False
+    """Leave out images that cannot be decoded, and count them, instead of refusing all."""
+    scale_16_bit: bool = False
+    """Divide 16-bit values by 257 and round, instead of refusing them."""
+    overwrite: bool = False
+    """Replace OUT where it exists."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SplitConfig:
+    """Store a train, validation and test split in a packed file."""
+
+    set: tyro.conf.Positional[Path]
+    """Packed HDF5 file."""
+    fractions: tuple[float, float, float] = (0.6, 0.15, 0.25)
+    """Of train, validation and test; they sum to 1, and validation or test may be 0."""
+    group: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """Keep equal values of this column on one side; groups stored in the file always count."""
+    seed: int = 0
+    """The same seed gives the same split."""
+    overwrite: bool = False
+    """Replace the split that the file holds."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``galaxy-set`` and return its exit status."""
+    return run_subcommands(
+        {
+            "pack": (PackConfig, _pack),
+            "split": (SplitConfig, _split),
+        },
+        arguments,
+        program="galaxy-set",
+        description="Look at, pack, split, simulate and fetch sets of galaxy images.",
+    )
+
+
+def _pack(config: PackConfig) -> None:
+    from galaxies.catalogue import CatalogueColumns
+    from galaxies.pack import pack
+
+    packed = pack(
+        config.source,
+        config.out,
+        size=config.size,
+        crop=config.crop,
+        labels=config.labels,
+        columns=CatalogueColumns(
+            file=config.file_column,
+            label=config.class_column,
+            group=config.group,
+            id=config.id_column,
+            split=config.split_column,
+        ),
+        exclude=config.exclude,
+        skip_bad=config.skip_bad,
+        scale_16_bit=config.scale_16_bit,
+        overwrite=config.overwrite,
+    )
+    image_set = packed.image_set
+    counts = dict(zip(image_set.class_names, image_set.counts().tolist(), strict=True))
+    if config.json:
+        print_json(
+            {
+                "out": config.out,
+                "images": len(image_set),
+                "size": image_set.size,
+                "channels": image_set.channels,
+                "classes": counts,
+                "skipped": packed.skipped,
+                "excluded": packed.excluded,
+            }
+        )
+        return
+    listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+    left_out = f"; left out {packed.excluded} of excluded classes" if packed.excluded else ""
+    if packed.skipped:
+        left_out += f"; skipped {len(packed.skipped)} bad images: {', '.join(packed.skipped)}"
+    print(
+        f"{config.out}: {len(image_set)} images, {image_set.channels}x{image_set.size}x"
+        f"{image_set.size}, {len(counts)} classes ({listed}){left_out}"
+    )
+
+
+def _split(config: SplitConfig) -> None:
+    from galaxies.image_set import SPLITS
+    from galaxies.split import store_split
+
+    image_set = store_split(
+        config.set,
+        config.fractions,
+        seed=config.seed,
+        group=config.group,
+        overwrite=config.overwrite,
+    )
+    table = {
+        side: dict(zip(image_set.class_names, image_set.side(side).counts().tolist(), strict=True))
+        for index, side in enumerate(SPLITS)
+        if config.fractions[index] > 0
+    }
+    if config.json:
+        print_json({"set": config.set, "seed": config.seed, "sides": table})
+        return
+    for side, counts in table.items():
+        listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+        print(f"{side}: {sum(counts.values())} images ({listed})")

@@ -1,0 +1,202 @@
+"""Any source to one HDF5 file, block by block, so that no set is too large for memory."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from galaxies.atomic import refuse_existing, whole_file
+from galaxies.catalogue import CatalogueColumns, read_catalogue
+from galaxies.command_line import warn
+from galaxies.errors import InputError
+from galaxies.hdf5 import HDF5_ENDINGS, PixelWriter, read_hdf5, write_columns
+from galaxies.image_files import Decoding, Header, decode_all, read_headers
+from galaxies.image_set import ImageSet
+from galaxies.resize import crop_and_resize
+from galaxies.sources import SIMULATED, channels_of, image_set_of_catalogue, open_image_set
+
+FEWEST_IMAGES = 2
+"""A class with fewer images can be neither trained on and tested, nor split."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """What `pack` wrote: the set, opened from its file, and the images that were left out."""
+
+    image_set: ImageSet
+    skipped: tuple[str, ...]
+    excluded: int
+
+
+def pack(
+    source: str | Path,
+    out: Path,
+    *,
+    size: int,
+    crop: int | None = None,
+    labels: Path | None = None,
+    columns: CatalogueColumns | None = None,
+    exclude: Sequence[str] = (),
+    skip_bad: bool = False,
+    scale_16_bit: bool = False,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Packed:
+    """Crop, resize and write a source as one HDF5 file; the file is whole or absent.
+
+    Parameters
+    ----------
+    source
+        Anything that `galaxies.sources.open_image_set` opens.
+    out
+        HDF5 file to write.
+    size
+        Side of the written images in pixels.
+    crop
+        Side of the central square that is kept before resizing.
+    labels, columns
+        CSV catalogue of a folder, and the names of its columns.
+    exclude
+        Names of classes to leave out; their images are not read.
+    skip_bad
+        Leave out images that cannot be decoded instead of refusing the source.
+    scale_16_bit
+        Divide 16-bit values by 257 instead of refusing them.
+    overwrite
+        Replace ``out``.
+    progress
+        Show a bar on stderr.
+
+    Raises
+    ------
+    InputError
+        One line that says what is wrong, where, and what to do.
+    """
+    _refuse_output(out, overwrite=overwrite)
+    decoding = Decoding(crop=crop, size=size, scale_16_bit=scale_16_bit)
+    arguments = (out, decoding, exclude, overwrite, progress)
+    if str(source) != SIMULATED and Path(source).is_dir():
+        return _pack_folder(Path(source), labels, columns, skip_bad, *arguments)
+    if columns is not None and columns != CatalogueColumns():
+        raise InputError(f"{source} has no CSV catalogue whose columns could be named")
+    if out.exists() and Path(source).exists() and out.samefile(source):
+        raise InputError(f"{out} is the source itself; choose another name")
+    return _pack_arrays(
+        open_image_set(source, labels=labels, decoding=decoding), str(source), *arguments
+    )
+
+
+def _pack_folder(
+    folder: Path,
+    labels: Path | None,
+    columns: CatalogueColumns | None,
+    skip_bad: bool,
+    out: Path,
+    decoding: Decoding,
+    exclude: Sequence[str],
+    overwrite: bool,
+    progress: bool,
+) -> Packed:
+    catalogue = read_catalogue(folder, labels, columns)
+    everything = len(catalogue.paths)
+    catalogue = catalogue.without_classes(exclude) if exclude else catalogue
+    _refuse_small_classes(catalogue.classes, catalogue.class_names)
+    headers = read_headers(catalogue.paths)
+    good = [header for header in headers if isinstance(header, Header)]
+    channels = channels_of(good) if good else 1
+    grey = sum(header.channels < channels for header in good)
+    if grey:
+        warn(f"{grey} of {len(good)} images are grey among colour ones; they become colour")
+    decoding = dataclasses.replace(decoding, channels=channels)
+    with whole_file(out, overwrite=overwrite) as temporary, h5py.File(temporary, "w") as file:
+        writer = PixelWriter(file, len(catalogue.paths), torch.uint8)
+        skipped = decode_all(
+            catalogue.paths,
+            decoding,
+            skip_bad=skip_bad,
+            progress=progress,
+            keep=lambda _, pixels: writer.add(
+                torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]
+            ),
+        )
+        left_out = tuple(str(catalogue.paths[row]) for row in skipped)
+        catalogue = catalogue.select(np.setdiff1d(np.arange(len(catalogue.paths)), skipped))
+        _refuse_small_classes(catalogue.classes, catalogue.class_names, len(left_out))
+        packed = image_set_of_catalogue(catalogue, writer.finish(), source=str(folder))
+        note = _note(decoding, exclude, columns) | {"skipped": len(left_out)}
+        write_columns(file, _with_note(packed, note))
+    return Packed(read_hdf5(out), left_out, everything - len(headers))
+
+
+def _pack_arrays(
+    image_set: ImageSet,
+    source: str,
+    out: Path,
+    decoding: Decoding,
+    exclude: Sequence[str],
+    overwrite: bool,
+    progress: bool,
+) -> Packed:
+    everything = len(image_set)
+    if exclude:
+        image_set = image_set.without_classes(exclude)
+    names = [image_set.class_names[label] for label in image_set.labels]
+    _refuse_small_classes(names, image_set.class_names)
+    with (
+        whole_file(out, overwrite=overwrite) as temporary,
+        h5py.File(temporary, "w") as file,
+        tqdm(
+            total=len(image_set), desc="pack", unit="image", disable=not progress, leave=False
+        ) as bar,
+    ):
+        writer = PixelWriter(file, len(image_set), image_set.store.dtype)
+        for _, block in image_set.blocks():
+            writer.add(crop_and_resize(block, crop=decoding.crop, size=decoding.size))
+            bar.update(len(block))
+        provenance = {"source": source} | image_set.provenance
+        packed = dataclasses.replace(image_set, store=writer.finish(), provenance=provenance)
+        write_columns(file, _with_note(packed, _note(decoding, exclude, None)))
+    return Packed(read_hdf5(out), (), everything - len(image_set))
+
+
+def _note(
+    decoding: Decoding, exclude: Sequence[str], columns: CatalogueColumns | None
+) -> dict[str, Any]:
+    """What pack did, for the provenance of the set that it writes."""
+    return {
+        "size": decoding.size,
+        "crop": decoding.crop,
+        "excluded": list(exclude),
+        "scaled_16_bit": decoding.scale_16_bit,
+        "group_column": None if columns is None else columns.group,
+    }
+
+
+def _with_note(image_set: ImageSet, note: dict[str, Any]) -> ImageSet:
+    return dataclasses.replace(image_set, provenance=image_set.provenance | {"packed": note})
+
+
+def _refuse_output(out: Path, *, overwrite: bool) -> None:
+    if out.suffix.lower() not in HDF5_ENDINGS:
+        raise InputError(f"{out} should end in {' or '.join(HDF5_ENDINGS)}")
+    refuse_existing(out, overwrite=overwrite)
+
+
+def _refuse_small_classes(
+    classes: Sequence[str], class_names: Sequence[str] = (), skipped: int = 0
+) -> None:
+    counts = dict.fromkeys(class_names, 0) | Counter(classes)
+    small = [f"{name!r} ({count})" for name, count in counts.items() if count < FEWEST_IMAGES]
+    if small:
+        without = f" without the {skipped} bad images" if skipped else ""
+        raise InputError(
+            f"classes with fewer than {FEWEST_IMAGES} images{without}: {', '.join(small)}; "
+            "add images, or leave the class out with --exclude CLASS"
+        )

@@ -1,0 +1,73 @@
+"""The one place where a classifier's input is scaled; recorded in the checkpoint, applied once."""
+
+from dataclasses import dataclass
+
+import torch
+
+from galaxies.image_set import ImageSet
+from galaxies.pixels import Stretch, to_network
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation per channel, in units of `galaxies.pixels.to_network`.
+
+    Attributes
+    ----------
+    mean, std : tuple of float
+        C values each, of pixels in [-1, 1].
+    stretch : Stretch or None
+        How float32 flux becomes [-1, 1]; ``None`` for uint8.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    stretch: Stretch | None = None
+
+    def scale(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(n, C, H, W) stored pixels to float32 in [-1, 1], before the mean is taken off."""
+        return to_network(pixels, self.stretch)
+
+    def centre(self, scaled: torch.Tensor) -> torch.Tensor:
+        """(n, C, H, W) float32 in [-1, 1] to network input of mean 0 and deviation 1."""
+        mean = torch.tensor(self.mean, device=scaled.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=scaled.device).view(1, -1, 1, 1)
+        return (scaled - mean) / std
+
+    def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(n, C, H, W) stored pixels to network input."""
+        return self.centre(self.scale(pixels))
+
+
+def normalisation_of(image_set: ImageSet) -> Normalisation:
+    """Measure the training images, block by block, in float64.
+
+    The mean over channels and pixels of uint8 images is exact, so it does not depend on the
+    order of the blocks.
+    """
+    total = torch.zeros(image_set.channels, dtype=torch.float64)
+    squares = torch.zeros_like(total)
+    count = 0
+    for _, block in image_set.blocks():
+        scaled = to_network(block, image_set.stretch).double()
+        total += scaled.sum(dim=(0, 2, 3))
+        squares += scaled.square().sum(dim=(0, 2, 3))
+        count += scaled.numel() // image_set.channels
+    mean = total / count
+    std = (squares / count - mean.square()).clamp_min(1e-6).sqrt()
+    return Normalisation(tuple(mean.tolist()), tuple(std.tolist()), image_set.stretch)
+
+
+def imagenet_normalisation(channels: int, stretch: Stretch | None = None) -> Normalisation:
+    """What pretrained ImageNet weights expect; grey and other bands take the mean of the three."""
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    if channels != 3:
+        mean = (sum(mean) / 3,) * channels
+        std = (sum(std) / 3,) * channels
+    return Normalisation(
+        tuple(2 * value - 1 for value in mean), tuple(2 * value for value in std), stretch
+    )

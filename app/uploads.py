@@ -13,7 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+
+from galaxies.image_files import IMAGE_FORMATS
 
 MEBIBYTE = 2**20
 
@@ -21,7 +23,6 @@ _ZIP_STARTS = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
 _GZIP_START = b"\x1f\x8b"
 _FITS_START = b"SIMPLE  ="
 _OTHER_ARCHIVES = (b"7z\xbc\xaf", b"Rar!", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
-_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM", "GIF")
 _READABLE = "JPEG, PNG, TIFF, WebP, BMP or FITS, or a zip of them"
 _LONGEST_NAME = 160
 _END_OF_ZIP = b"PK\x05\x06"
@@ -262,11 +263,11 @@ def _gunzip(content: bytes, most: int) -> bytes:
 def _pixels_of_image(content: bytes) -> int:
     """Pixels that the header of an image file declares."""
     try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(content), formats=IMAGE_FORMATS) as image:
             return image.width * image.height
     except Image.DecompressionBombError:
         raise _RefusedError("it has far too many pixels to be a cut-out") from None
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise _RefusedError(f"it is not an image that can be read here ({_READABLE})") from None
     except Exception as error:  # a hostile header may break a decoder in any way
         raise _RefusedError(f"it is damaged ({type(error).__name__})") from None

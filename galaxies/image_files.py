@@ -1,7 +1,8 @@
 """Image files: which ones a folder holds, and decoding one by stated rules.
 
-The rules: grey stays one channel, colour becomes RGB, an opaque alpha channel is dropped, and
-nothing is ever clipped: 16-bit images are refused unless they are to be scaled
+The rules: grey stays one channel, colour becomes RGB, a set of colour files whose channels are
+equal in every pixel of every image is grey, an opaque alpha channel is dropped, and nothing is
+ever clipped: 16-bit images are refused unless they are to be scaled
 (``value / 257``, rounded, so 65535 becomes 255).
 """
 
@@ -24,6 +25,11 @@ from galaxies.errors import InputError
 from galaxies.resize import crop_box
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm")
+
+IMAGE_FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP", "PPM", "GIF")
+"""Pillow's names of the formats that are opened, whatever a file is called. Others stay shut:
+EPS, for one, would be handed to a PostScript interpreter. GIF is opened to say why it is not
+taken when it moves."""
 
 _EIGHT_BIT_MODES = {"1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr"}
 _GREY_MODES = {"1", "L", "LA", "I", "F"}  # and those that begin with "I;"
@@ -118,7 +124,8 @@ def decode_image(source: Path | bytes, name: str, decoding: Decoding | None = No
     """
     decoding = decoding or Decoding()
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(file, formats=IMAGE_FORMATS) as image:
             if image.width * image.height > _MOST_PIXELS:
                 raise BadImageError(f"{name} has too many pixels to be a cut-out")
             return _decode_open_image(image, source, name, decoding)
@@ -141,7 +148,7 @@ def read_header(path: Path) -> Header:
         If the file is missing or not an image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
             return Header(image.width, image.height, 1 if _is_grey(image.mode) else 3)
     except FileNotFoundError:
         raise BadImageError(f"{path} does not exist") from None
@@ -163,6 +170,34 @@ def read_headers(paths: Sequence[Path]) -> list[Header | BadImageError]:
     with warnings.catch_warnings(), ThreadPoolExecutor(_cores()) as pool:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         return list(pool.map(attempt, paths))
+
+
+def channels_of(paths: Sequence[Path], headers: Sequence[Header | BadImageError]) -> int:
+    """Channels of a set of files: 3 where one image has colour, else 1.
+
+    Grey pictures are often saved as colour files with three equal channels, so files are decoded
+    until one shows colour; in a colour set that is nearly always the first.
+    """
+    candidates = [
+        path
+        for path, header in zip(paths, headers, strict=True)
+        if isinstance(header, Header) and header.channels == 3
+    ]
+
+    def shows_colour(path: Path) -> bool:
+        try:
+            pixels = decode_image(path, str(path), Decoding(scale_16_bit=True))
+        except BadImageError:
+            return False  # it is named when the set is read
+        return pixels.shape[2] == 3 and bool((pixels != pixels[..., :1]).any())
+
+    window = 1
+    with ThreadPoolExecutor(_cores()) as pool:
+        while candidates:
+            if any(pool.map(shows_colour, candidates[:window])):
+                return 3
+            candidates, window = candidates[window:], min(2 * window, 64)
+    return 1
 
 
 def _decode_open_image(

@@ -1,0 +1,161 @@
+"""One process, one port: the page and ``POST /predict`` over one loaded network."""
+
+import os
+import socket
+import sys
+import threading
+import webbrowser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from app import served
+from app.cli import ClassifyAppConfig
+from app.endpoint import create_endpoint, endpoint_paths
+from galaxies.errors import InputError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+_PAGE = Path(__file__).parent / "page.py"
+_EVERYWHERE = ("0.0.0.0", "::")  # the wildcard addresses, not a default
+
+
+def serve(config: ClassifyAppConfig) -> None:
+    """Load, check, listen; returns when interrupted."""
+    served.use(config)
+    with _listen(config.host, config.port) as listener:
+        port = listener.getsockname()[1]
+        address = f"http://{_host_in_address(config.host)}:{port}"
+        served.classifier()  # before the first visitor, and so that a damaged one is said now
+        application = create_application(config, port)
+
+        def announce() -> None:
+            if config.api_only:
+                print(f"POST images to {address}/predict (described at {address}/openapi.json)")
+            else:
+                print(f"open {address} (programs: POST {address}/predict); Ctrl-C stops it")
+            sys.stdout.flush()
+            if config.open_browser and not config.api_only:
+                webbrowser.open(address)
+
+        server = _AnnouncedServer(
+            uvicorn.Config(
+                application,
+                log_level="warning",
+                timeout_graceful_shutdown=3,
+                server_header=False,
+                ws_max_size=16 * 2**20,
+            ),
+            announce,
+        )
+        server.run(sockets=[listener])
+
+
+def create_application(config: ClassifyAppConfig, port: int = 8501) -> "ASGIApp":
+    """The ASGI application: the page with the endpoint beside it, or the endpoint alone."""
+    endpoint = create_endpoint(config)
+    if config.api_only:
+        return endpoint
+    _configure_streamlit(config, port)
+    import streamlit
+    from starlette.routing import Route
+
+    return streamlit.App(
+        _PAGE,
+        routes=[Route(path, endpoint, methods=list(methods)) for path, methods in endpoint_paths()],
+        on_script_error=_apologise,
+    )
+
+
+def _configure_streamlit(config: ClassifyAppConfig, port: int) -> None:
+    """Streamlit reads its settings from the environment, once, when it is first asked."""
+    hosts = [] if config.host in _EVERYWHERE else ["127.0.0.1", "localhost", "::1", config.host]
+    options = {
+        "SERVER_ADDRESS": config.host,
+        "SERVER_PORT": str(port),
+        "SERVER_HEADLESS": "true",
+        # Its watcher imports every module that it sees, and stumbles over torch.classes.
+        "SERVER_FILE_WATCHER_TYPE": "none",
+        "SERVER_RUN_ON_SAVE": "false",
+        "SERVER_MAX_UPLOAD_SIZE": str(config.upload_limit_mb),
+        # A page elsewhere that points its own name at this machine gets nothing.
+        "SERVER_ALLOWED_HOSTS": ",".join(dict.fromkeys(hosts)),
+        "BROWSER_GATHER_USAGE_STATS": "false",
+        "CLIENT_TOOLBAR_MODE": "minimal",
+        "CLIENT_SHOW_ERROR_DETAILS": "none",
+        "CLIENT_SHOW_ERROR_LINKS": "false",
+        "LOGGER_LEVEL": "warning",
+        **_THEME,
+    }
+    for name, value in options.items():
+        os.environ[f"STREAMLIT_{name}"] = value
+
+
+_THEME = {
+    "THEME_LIGHT_PRIMARY_COLOR": "#2f5fb3",
+    "THEME_LIGHT_BACKGROUND_COLOR": "#fbfaf8",
+    "THEME_LIGHT_SECONDARY_BACKGROUND_COLOR": "#f0eee9",
+    "THEME_LIGHT_TEXT_COLOR": "#1d2433",
+    "THEME_DARK_PRIMARY_COLOR": "#8db4f5",
+    "THEME_DARK_BACKGROUND_COLOR": "#11151f",
+    "THEME_DARK_SECONDARY_BACKGROUND_COLOR": "#1b2130",
+    "THEME_DARK_TEXT_COLOR": "#e6e8ee",
+    "THEME_BASE_RADIUS": "0.6rem",
+    "THEME_BASE_FONT_SIZE": "17",
+}
+
+
+def _apologise(error: Exception) -> bool:
+    """A visitor reads one sentence; the traceback goes to the terminal of whoever serves."""
+    import traceback
+
+    import streamlit
+
+    traceback.print_exception(error, file=sys.stderr)
+    streamlit.error(
+        "Something went wrong on this side, and it has been noted. "
+        "Reload the page and try again; your files are fine."
+    )
+    return True
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket, so that a port in use is said before anything is loaded."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise InputError(f"cannot listen on {host} ({error.strerror}); see --host") from None
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise InputError(
+            f"cannot listen on {host} port {port} ({error.strerror}); choose another with --port"
+        ) from None
+    return listener
+
+
+def _host_in_address(host: str) -> str:
+    if host in _EVERYWHERE:
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+class _AnnouncedServer(uvicorn.Server):
+    """Says that it is ready once it is."""
+
+    def __init__(self, config: uvicorn.Config, announce: object) -> None:
+        super().__init__(config)
+        self._announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started and callable(self._announce):
+            threading.Thread(target=self._announce, daemon=True).start()

@@ -17,10 +17,10 @@ from galaxies.catalogue import CatalogueColumns, read_catalogue
 from galaxies.command_line import warn
 from galaxies.errors import InputError
 from galaxies.hdf5 import HDF5_ENDINGS, PixelWriter, read_hdf5, write_columns
-from galaxies.image_files import Decoding, Header, decode_all, read_headers
+from galaxies.image_files import Decoding, Header, channels_of, decode_all, read_headers
 from galaxies.image_set import ImageSet
 from galaxies.resize import crop_and_resize
-from galaxies.sources import SIMULATED, channels_of, image_set_of_catalogue, open_image_set
+from galaxies.sources import SIMULATED, image_set_of_catalogue, open_image_set
 
 FEWEST_IMAGES = 2
 """A class with fewer images can be neither trained on and tested, nor split."""
@@ -109,11 +109,10 @@ def _pack_folder(
     catalogue = catalogue.without_classes(exclude) if exclude else catalogue
     _refuse_small_classes(catalogue.classes, catalogue.class_names)
     headers = read_headers(catalogue.paths)
-    good = [header for header in headers if isinstance(header, Header)]
-    channels = channels_of(good) if good else 1
-    grey = sum(header.channels < channels for header in good)
+    channels = channels_of(catalogue.paths, headers)
+    grey = sum(isinstance(header, Header) and header.channels < channels for header in headers)
     if grey:
-        warn(f"{grey} of {len(good)} images are grey among colour ones; they become colour")
+        warn(f"{grey} of {len(headers)} images are grey among colour ones; they become colour")
     decoding = dataclasses.replace(decoding, channels=channels)
     with whole_file(out, overwrite=overwrite) as temporary, h5py.File(temporary, "w") as file:
         writer = PixelWriter(file, len(catalogue.paths), torch.uint8)

@@ -19,6 +19,7 @@ from galaxies.image_files import (
     Decoding,
     Header,
     PixelsInFiles,
+    channels_of,
     decode_image,
     read_headers,
     to_eight_bits,
@@ -80,13 +81,12 @@ def _open_folder(
     folder: Path, labels: Path | None, columns: CatalogueColumns | None, decoding: Decoding
 ) -> ImageSet:
     catalogue = read_catalogue(folder, labels, columns)
-    headers = [h for h in read_headers(catalogue.paths) if isinstance(h, Header)]
-    if not headers:
-        raise InputError(f"{folder}: not one of {len(catalogue.paths)} images can be read")
+    headers = read_headers(catalogue.paths)
     if decoding.size is None and decoding.crop is None:
-        refuse_mixed_sizes(headers)
+        refuse_mixed_sizes([header for header in headers if isinstance(header, Header)])
     if decoding.channels is None:
-        decoding = dataclasses.replace(decoding, channels=channels_of(headers))
+        channels = channels_of(catalogue.paths, headers)
+        decoding = dataclasses.replace(decoding, channels=channels)
     first = _decode_first_good(catalogue.paths, decoding)
     shape = (len(catalogue.paths), first.shape[2], first.shape[0], first.shape[1])
     return image_set_of_catalogue(
@@ -113,11 +113,6 @@ def image_set_of_catalogue(catalogue: Catalogue, store: PixelStore, *, source: s
         training_fingerprints=np.array(prints, dtype=str),
         training_ids=np.array(training_ids, dtype=str),
     )
-
-
-def channels_of(headers: Sequence[Header]) -> int:
-    """Channels of a set: grey and colour may stand side by side, and colour decides."""
-    return max(header.channels for header in headers)
 
 
 def refuse_mixed_sizes(headers: Sequence[Header]) -> None:

@@ -172,9 +172,10 @@ def split_labels(
     wanted = [side for side, fraction in enumerate(fractions) if fraction > 0]
     for index, count in zip(present, counts, strict=True):
         if count < len(wanted):
+            images = "1 image" if count == 1 else f"{count} images"
             raise InputError(
-                f"class {class_names[int(index)]!r} has {count} image{'s' if count > 1 else ''}, too "
-                f"few to stand on {len(wanted)} sides ({', '.join(SPLITS[s] for s in wanted)}); "
+                f"class {class_names[int(index)]!r} has {images}, too few to stand on "
+                f"{len(wanted)} sides ({', '.join(SPLITS[side] for side in wanted)}); "
                 "add images or leave the class out with galaxy-set pack --exclude"
             )
     table = side_counts(counts, fractions)

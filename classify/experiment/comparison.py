@@ -1,0 +1,237 @@
+"""The difference between an arm and its baseline, with every source of variance it met.
+
+A difference is uncertain because another training would give another network (*repeats*),
+because other galaxies would have been tested (*images*), and, in a cross-fitted experiment,
+because other galaxies would have trained network and generator (*folds*). The variance of the
+mean difference is estimated as the sum
+
+    s_R^2 / R                        differences of the repeats
+    + var_B(mean over repeats)       bootstrap of the test images (or of their groups)
+    + s_F^2 (1/K + 1/(K - 1))        what the folds differ by beyond their images
+
+and the difference over its root is held against Student's t with Satterthwaite's degrees of
+freedom. The factor of the last term is Nadeau and Bengio's (2003), because the folds share
+training images. The first two terms both hold the interaction of image and training, which
+errs to the side of caution (Owen 2007, Ann. Appl. Stat. 1, 386, on two-way resampling).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from classify.experiment.measures import RunPredictions, measure
+from classify.experiment.statistics import (
+    Estimate,
+    corrected_paired_t,
+    minimum_detectable_effect,
+    paired_t,
+    satterthwaite,
+    sign_flip_p,
+    student_estimate,
+)
+
+MINIMUM_DRAWS = 20
+"""Fewer usable bootstrap draws than this give no interval."""
+
+
+@dataclass(frozen=True)
+class ImageResamples:
+    """Bootstrap weights of the test images, shared by every comparison of an experiment.
+
+    Attributes
+    ----------
+    weights : (B, n) float32
+        How often each test image was drawn.
+    clusters : (n,) int64
+        The unit that was drawn: the image, or its group.
+    """
+
+    weights: np.ndarray
+    clusters: np.ndarray
+
+    @classmethod
+    def draw(
+        cls,
+        labels: np.ndarray,
+        fold: np.ndarray,
+        group: np.ndarray | None,
+        draws: int,
+        rng: np.random.Generator,
+    ) -> "ImageResamples":
+        """Resample images within fold and class, or whole groups within a fold.
+
+        Parameters
+        ----------
+        labels, fold : (n,) int64
+        group : (n,) str or None
+            Images of one group are not independent, so groups are drawn.
+        """
+        weights = np.zeros((draws, len(labels)), dtype=np.float32)
+        if group is None:
+            clusters = np.arange(len(labels))
+            strata = [(labels == c) & (fold == k) for c in set(labels) for k in set(fold)]
+            for members in map(np.flatnonzero, strata):
+                if len(members):
+                    share = np.full(len(members), 1 / len(members))
+                    weights[:, members] = rng.multinomial(len(members), share, size=draws)
+            return cls(weights, clusters)
+        clusters = np.unique(group, return_inverse=True)[1].astype(np.int64)
+        for k in sorted(set(fold)):
+            members = np.flatnonzero(fold == k)
+            names, place = np.unique(clusters[members], return_inverse=True)
+            drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
+            weights[:, members] = drawn[:, place]
+        return cls(weights, clusters)
+
+
+@dataclass(frozen=True)
+class PairedDifference:
+    """One measure of an arm less that of its baseline.
+
+    Attributes
+    ----------
+    per_repeat : (R,) float
+    estimate : Estimate
+        Over repeats and images, and folds where there are several: the one that claims rest on.
+    over_repeats : Estimate
+        Paired t over the repeats alone: for these test images and these splits.
+    p_sign_flip : float
+        Exact check of ``over_repeats``.
+    over_folds : Estimate or None
+        Nadeau and Bengio's corrected t over the folds' mean differences.
+    percentile_interval : (float, float)
+        Two-level bootstrap: repeats and images resampled together.
+    detectable : float
+        Minimum detectable effect at the error found, power .8, level .05.
+    variance : dict
+        ``repeats``, ``images``, ``folds``: the three terms.
+    """
+
+    per_repeat: np.ndarray
+    estimate: Estimate
+    over_repeats: Estimate
+    p_sign_flip: float
+    over_folds: Estimate | None
+    percentile_interval: tuple[float, float]
+    detectable: float
+    variance: dict[str, float]
+
+
+class ScoredArm:
+    """The runs of one arm, each measure computed once and kept.
+
+    Parameters
+    ----------
+    name
+        Of the arm, for reports.
+    runs
+        R runs; run r of every arm shares its seed and its images.
+    resamples
+        Shared by every arm of the experiment.
+    """
+
+    def __init__(
+        self, name: str, runs: Sequence[RunPredictions], resamples: ImageResamples
+    ) -> None:
+        self.name = name
+        self.runs = list(runs)
+        self.resamples = resamples
+        self._draws: dict[tuple[str, int | None], np.ndarray] = {}
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n,) int64 classes of the test images."""
+        return self.runs[0].labels
+
+    def values(self, name: str, index: int | None) -> np.ndarray:
+        """(R,) value of a measure in each repeat."""
+        return measure(name, self.runs, index, np.ones((1, len(self.labels)), np.float32))[:, 0]
+
+    def draws(self, name: str, index: int | None) -> np.ndarray:
+        """(R, B) value in each repeat and bootstrap draw of the images."""
+        key = (name, index)
+        if key not in self._draws:
+            self._draws[key] = measure(name, self.runs, index, self.resamples.weights)
+        return self._draws[key]
+
+    def fold_values(self, name: str, index: int | None) -> np.ndarray:
+        """(R, K) value in each repeat and fold."""
+        fold = self.runs[0].fold
+        weights = (fold[None, :] == np.unique(fold)[:, None]).astype(np.float32)
+        return measure(name, self.runs, index, weights)
+
+
+def compare(
+    arm: ScoredArm,
+    baseline: ScoredArm,
+    name: str,
+    index: int | None,
+    *,
+    rng: np.random.Generator,
+    level: float = 0.95,
+) -> PairedDifference | None:
+    """Compare two arms repeat by repeat.
+
+    Parameters
+    ----------
+    arm, baseline
+        Of one experiment.
+    name, index
+        The measure and its class, as for `classify.experiment.measures.measure`.
+
+    Returns
+    -------
+    PairedDifference or None
+        ``None`` where the measure is not defined in some repeat, for example the precision of a
+        network that never calls the class.
+    """
+    values = arm.values(name, index) - baseline.values(name, index)
+    if not np.isfinite(values).all():
+        return None
+    drawn = arm.draws(name, index) - baseline.draws(name, index)
+    drawn = drawn[:, np.isfinite(drawn).all(axis=0)]
+    if drawn.shape[1] < MINIMUM_DRAWS:
+        return None
+    repeats = len(values)
+    of_repeats = float(values.var(ddof=1)) / repeats
+    of_images = float(drawn.mean(axis=0).var(ddof=1))
+    about = np.ones(len(arm.labels), dtype=bool) if index is None else arm.labels == index
+    clusters = len(np.unique(arm.resamples.clusters[about]))
+    parts = [(of_repeats, repeats - 1.0), (of_images, max(1.0, clusters - 1.0))]
+    fold_means = _fold_differences(arm, baseline, name, index)
+    of_folds, over_folds = 0.0, None
+    if fold_means is not None:
+        count = len(fold_means)
+        beyond_images = max(0.0, float(fold_means.var(ddof=1)) - count * of_images)
+        of_folds = beyond_images * (1 / count + 1 / (count - 1))
+        parts.append((of_folds, count - 1.0))
+        over_folds = corrected_paired_t(fold_means, 1 / (count - 1), level)
+    error = math.sqrt(of_repeats + of_images + of_folds)
+    freedom = satterthwaite(parts)
+    resampled_repeats = rng.integers(0, repeats, (drawn.shape[1], repeats))
+    both = np.take_along_axis(drawn.T, resampled_repeats, axis=1).mean(axis=1)
+    tail = (1 - level) / 2
+    return PairedDifference(
+        per_repeat=values,
+        estimate=student_estimate(float(values.mean()), error, freedom, level),
+        over_repeats=paired_t(values, level),
+        p_sign_flip=sign_flip_p(values),
+        over_folds=over_folds,
+        percentile_interval=(float(np.quantile(both, tail)), float(np.quantile(both, 1 - tail))),
+        detectable=minimum_detectable_effect(error, freedom),
+        variance={"repeats": of_repeats, "images": of_images, "folds": of_folds},
+    )
+
+
+def _fold_differences(
+    arm: ScoredArm, baseline: ScoredArm, name: str, index: int | None
+) -> np.ndarray | None:
+    """(K,) mean difference of each fold over the repeats; None for one split."""
+    if len(np.unique(arm.runs[0].fold)) < 2:
+        return None
+    per_fold = arm.fold_values(name, index) - baseline.fold_values(name, index)
+    per_fold = per_fold.mean(axis=0)
+    per_fold = per_fold[np.isfinite(per_fold)]
+    return per_fold if len(per_fold) >= 2 else None

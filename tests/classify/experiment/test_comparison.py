@@ -1,0 +1,166 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from classify.experiment.comparison import ImageResamples, ScoredArm, compare
+from classify.experiment.measures import (
+    FoldPredictions,
+    OperatingPoints,
+    RunPredictions,
+    join_folds,
+    measure,
+)
+from classify.experiment.null_simulation import ExchangeableRecipes, SameRecipe, false_claims
+from classify.experiment.operating_points import average_precision
+from classify.experiment.verdict import ClaimRule
+
+
+def _runs(
+    rng: np.random.Generator, repeats: int, lift: float, folds: int = 1
+) -> list[RunPredictions]:
+    labels = np.repeat([0, 1, 2], 40)
+    fold = np.arange(120) % folds
+    truth = np.eye(3)[labels]
+    runs = []
+    for _ in range(repeats):
+        logits = rng.normal(size=(120, 3)) + truth * np.array([lift, 1.0, 1.0])
+        probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        half = FoldPredictions(
+            np.arange(120), labels, probabilities, np.arange(120), labels, probabilities
+        )
+        joined = join_folds([half], OperatingPoints(0.1, 0.6))
+        thresholds = {key: np.repeat(value, folds) for key, value in joined.thresholds.items()}
+        runs.append(RunPredictions(np.arange(120), labels, fold, probabilities, thresholds))
+    return runs
+
+
+def test_measures_are_their_definitions(rng: np.random.Generator) -> None:
+    run = _runs(rng, 1, 1.0)[0]
+    ones = np.ones((1, 120), np.float32)
+    called, positive = run.probabilities.argmax(axis=1) == 0, run.labels == 0
+    expected = {
+        "recall": np.mean(called[positive]),
+        "precision": np.mean(positive[called]),
+        "false_positive_rate": np.mean(called[~positive]),
+        "average_precision": average_precision(run.probabilities[:, 0], positive)[0],
+    }
+    for name, value in expected.items():
+        assert measure(name, [run], 0, ones)[0, 0] == pytest.approx(value, abs=1e-7)
+    accuracy = np.mean(run.probabilities.argmax(axis=1) == run.labels)
+    assert measure("accuracy", [run], None, ones)[0, 0] == pytest.approx(accuracy)
+    assert measure("macro_recall", [run], None, ones)[0, 0] == pytest.approx(accuracy)
+
+
+def test_a_class_never_called_has_no_precision(rng: np.random.Generator) -> None:
+    run = _runs(rng, 1, 1.0)[0]
+    run.probabilities[:, 0] = 0
+    ones = np.ones((1, 120), np.float32)
+    assert np.isnan(measure("precision", [run], 0, ones)[0, 0])
+    assert measure("recall", [run], 0, ones)[0, 0] == 0
+
+
+def test_thresholds_come_from_validation_and_never_from_test(rng: np.random.Generator) -> None:
+    labels = np.repeat([0, 1], 50)
+    probabilities = rng.random((100, 2))
+    first = FoldPredictions(
+        np.arange(100), labels, probabilities, np.arange(100), labels, probabilities
+    )
+    second = FoldPredictions(
+        np.arange(100), labels, probabilities, np.arange(100), 1 - labels, probabilities[::-1]
+    )
+    points = OperatingPoints(0.05, 0.7)
+    assert join_folds([first], points).thresholds == join_folds([second], points).thresholds
+
+
+def test_the_interval_of_a_mean_has_the_closed_form(rng: np.random.Generator) -> None:
+    resamples = ImageResamples.draw(np.repeat([0, 1, 2], 40), np.zeros(120, int), None, 4000, rng)
+    arm = ScoredArm("a", _runs(rng, 6, 2.0), resamples)
+    baseline = ScoredArm("b", _runs(rng, 6, 1.0), resamples)
+    result = compare(arm, baseline, "recall", 0, rng=rng)
+    assert result is not None
+    gains = np.stack([
+        (a.probabilities.argmax(1) == 0)[:40] * 1.0 - (b.probabilities.argmax(1) == 0)[:40]
+        for a, b in zip(arm.runs, baseline.runs, strict=True)
+    ])  # fmt: skip
+    assert result.estimate.difference == pytest.approx(gains.mean(), abs=1e-6)
+    assert result.variance["repeats"] == pytest.approx(gains.mean(1).var(ddof=1) / 6, rel=1e-4)
+    of_images = gains.mean(0).var(ddof=0) / 40
+    assert result.variance["images"] == pytest.approx(of_images, rel=0.08)
+    assert result.variance["folds"] == 0
+    assert result.estimate.p < 0.05
+    low, high = result.percentile_interval
+    assert low < result.estimate.difference < high
+
+
+def test_an_arm_against_itself_differs_by_nothing(rng: np.random.Generator) -> None:
+    resamples = ImageResamples.draw(np.repeat([0, 1, 2], 40), np.zeros(120, int), None, 50, rng)
+    arm = ScoredArm("a", _runs(rng, 4, 1.0), resamples)
+    result = compare(arm, arm, "average_precision", 0, rng=rng)
+    assert result is not None
+    assert result.estimate.interval == (0, 0)
+    assert result.estimate.p == 1
+    assert ClaimRule().claim(result.estimate, 1.0, result.detectable) == "no detectable effect"
+
+
+def test_folds_that_differ_widen_the_interval(rng: np.random.Generator) -> None:
+    labels, fold = np.repeat([0, 1, 2], 40), np.arange(120) % 4
+    resamples = ImageResamples.draw(labels, fold, None, 500, rng)
+    baseline = _runs(rng, 6, 1.0, folds=4)
+    even = _runs(rng, 6, 1.0, folds=4)
+    uneven = []
+    for run in even:
+        right, wrong = np.eye(3)[run.labels], run.probabilities[:, [1, 2, 0]]
+        changed = np.where((run.fold < 2)[:, None], right, wrong)
+        uneven.append(dataclasses.replace(run, probabilities=changed))
+    base = ScoredArm("b", baseline, resamples)
+    first = compare(ScoredArm("even", even, resamples), base, "recall", 0, rng=rng)
+    second = compare(ScoredArm("uneven", uneven, resamples), base, "recall", 0, rng=rng)
+    assert first is not None
+    assert second is not None
+    assert second.variance["folds"] > 10 * max(first.variance["folds"], 1e-4)
+    assert second.over_folds is not None
+    assert second.estimate.p > 0.05
+
+
+def test_groups_are_drawn_whole(rng: np.random.Generator) -> None:
+    labels, fold = np.tile([0, 1], 30), np.repeat([0, 1], 30)
+    group = np.repeat(np.arange(12).astype(str), 5)
+    resamples = ImageResamples.draw(labels, fold, group, 200, rng)
+    by_group = resamples.weights.reshape(200, 12, 5)
+    assert (by_group == by_group[:, :, :1]).all()
+    assert (by_group[:, :6, 0].sum(axis=1) == 6).all()
+    assert len(set(resamples.clusters)) == 12
+
+
+def test_resampling_by_image_keeps_the_count_of_each_class_in_each_fold(
+    rng: np.random.Generator,
+) -> None:
+    labels, fold = np.repeat([0, 1], [7, 33]), np.arange(40) % 2
+    weights = ImageResamples.draw(labels, fold, None, 100, rng).weights
+    for label in (0, 1):
+        for k in (0, 1):
+            members = (labels == label) & (fold == k)
+            assert (weights[:, members].sum(axis=1) == members.sum()).all()
+
+
+@pytest.mark.slow
+def test_the_same_recipe_twice_is_rarely_a_claim_and_the_single_pair_method_often(
+    rng: np.random.Generator,
+) -> None:
+    found = false_claims(SameRecipe(positives=216, training_spread=0.3), 200, rng)
+    assert found["claim of augment-and-eval"] <= 0.07
+    assert found["test of augment-and-eval"] <= 0.07
+    assert 0.01 <= found["paired t over repeats"] <= 0.10
+    assert found["single-pair McNemar"] > 0.14
+    assert found["image bootstrap"] > 0.14
+
+
+@pytest.mark.slow
+def test_equal_recipes_on_new_data_are_rarely_a_claim_and_over_repeats_alone_often(
+    rng: np.random.Generator,
+) -> None:
+    found = false_claims(ExchangeableRecipes(), 200, rng)
+    assert found["claim of augment-and-eval"] <= 0.07
+    assert found["test of augment-and-eval"] <= 0.09
+    assert found["paired t over repeats"] > 0.2

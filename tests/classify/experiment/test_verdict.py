@@ -1,0 +1,52 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from classify.experiment.statistics import minimum_detectable_effect, student_estimate
+from classify.experiment.verdict import (
+    ClaimRule,
+    in_points,
+    interval_in_points,
+)
+
+RULE = ClaimRule(level=0.05, smallest_effect=0.02, sharp_enough=0.05)
+
+
+@pytest.mark.parametrize(
+    ("difference", "error", "claim"),
+    [
+        (0.10, 0.02, "helped"),
+        (-0.10, 0.02, "harmed"),
+        (0.03, 0.012, "too small to tell"),  # significant, but may be below what matters
+        (0.00, 0.005, "no detectable effect"),  # inside the region
+        (0.005, 0.012, "no detectable effect"),  # could have seen 5 points, did not
+        (0.06, 0.05, "too small to tell"),
+    ],
+)
+def test_each_answer_has_its_case(difference: float, error: float, claim: str) -> None:
+    estimate = student_estimate(difference, error, 9)
+    detectable = minimum_detectable_effect(error, 9)
+    assert RULE.claim(estimate, estimate.p, detectable) == claim
+
+
+@given(st.floats(-0.5, 0.5), st.floats(0.001, 0.3), st.floats(2, 60))
+def test_the_answer_turns_with_the_sign(difference: float, error: float, freedom: float) -> None:
+    turned = {"helped": "harmed", "harmed": "helped"}
+    detectable = minimum_detectable_effect(error, 9)
+    there = student_estimate(difference, error, freedom)
+    back = student_estimate(-difference, error, freedom)
+    claim = RULE.claim(there, there.p, detectable)
+    assert RULE.claim(back, back.p, detectable) == turned.get(claim, claim)
+
+
+@given(st.floats(-0.5, 0.5), st.floats(0.001, 0.3))
+def test_nothing_is_claimed_without_the_adjusted_p(difference: float, error: float) -> None:
+    estimate = student_estimate(difference, error, 9)
+    assert RULE.claim(estimate, 0.06, 0.2) not in ("helped", "harmed")
+
+
+def test_points_are_written_with_their_sign() -> None:
+    assert in_points(0.0612) == "+6.1"
+    assert in_points(-0.0004) == "+0.0"
+    assert interval_in_points((-0.01, 0.132)) == "-1.0 to +13.2"
+    assert "2 points" in RULE.in_words()

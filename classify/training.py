@@ -29,6 +29,7 @@ from classify.optimisation import make_optimiser, schedule_factor, set_learning_
 from classify.pixel_bank import PixelBank
 from classify.resume import load_state, save_state
 from classify.training_config import TrainingConfig
+from classify.transfer import choose_trainable, frozen_modules, rate_groups
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 from galaxies.symmetry import apply_symmetry, mirror_labels, random_symmetries
@@ -138,6 +139,7 @@ class _Run:
             mirror_permutation=tuple(self.permutation.tolist()),
         )
         self.network = build(self.specification, derived_seed(config.seed, "network")).to(device)
+        choose_trainable(self.network, config.transfer)
         self.normalisation: Normalisation = normalisation_of(train)
         self.bank = PixelBank([train, *([synthetic] if synthetic is not None else [])], device)
         everything = [train.labels, *([synthetic.labels] if synthetic is not None else [])]
@@ -250,8 +252,8 @@ class _Run:
         torch.manual_seed(derived_seed(config.seed, "dropout", step))
         images, targets, weights = self._batch(rows, random)
         self.network.train()
-        if phase.head_only:
-            self.network.trunk.eval()
+        for module in frozen_modules(self.network):
+            module.eval()
         begin, end = self._stage_of(phase)
         rate = config.learning_rate * schedule_factor(config.schedule, step - begin, end - begin)
         set_learning_rate(self.optimiser, rate)
@@ -310,7 +312,11 @@ class _Run:
 
     def _optimiser(self, *, head_only: bool) -> torch.optim.AdamW:
         module: nn.Module = self.network.head if head_only else self.network
-        groups = [(list(module.parameters()), 1.0)]
+        groups = (
+            [(list(module.parameters()), 1.0)]
+            if head_only
+            else rate_groups(self.network, self.config.layer_decay)
+        )
         return make_optimiser(groups, self.config.learning_rate, self.config.weight_decay)
 
     def _look(self, step: int, loss: float, steps: int, seconds: float, bar: tqdm) -> None:

@@ -47,6 +47,11 @@ def names() -> tuple[str, ...]:
     return tuple(_BUILDERS)
 
 
+def describe() -> list[tuple[str, str]]:
+    """Name of each network and what it is."""
+    return [(name, "") for name in names()]
+
+
 def build(specification: NetworkSpecification, seed: int = 0) -> Network:
     """Build a network with initial weights drawn from ``seed`` alone.
 

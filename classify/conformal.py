@@ -1,0 +1,182 @@
+"""Prediction sets that hold the true class with a stated probability.
+
+Split conformal prediction (Vovk et al. 2005; Sadinle et al. 2019, arXiv:1609.00451): the score of
+a class is one minus its probability, and a set holds every class whose score is not above the
+k-th smallest score of n calibration images, k = ceil((n + 1) level). ``marginal`` promises the
+level over all images; ``per-class`` (Mondrian) uses each class's own calibration images and
+promises it within every class. Both promises assume that the new images are like the calibration
+images; `coverage_report` tests that on labelled ones.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from classify.experiment.intervals import wilson_interval
+from galaxies.errors import InputError
+
+SetKind = Literal["per-class", "marginal"]
+
+
+@dataclass(frozen=True)
+class ConformalCalibration:
+    """Scores of calibration images; any level can be asked of them later.
+
+    Attributes
+    ----------
+    probabilities : (n, K) float64
+    labels : (n,) int64
+    """
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+
+    def thresholds(self, level: float, kind: SetKind = "per-class") -> np.ndarray:
+        """(K,) largest score that is still in the set; infinite where images are too few.
+
+        A class with fewer than level / (1 - level) calibration images (9 at 90 %) gets an
+        infinite threshold per class: it then stands in every set, the only honest answer.
+        """
+        if not 0 < level < 1:
+            raise InputError(f"a confidence level lies between 0 and 1, got {level}")
+        own = 1 - self.probabilities[np.arange(len(self.labels)), self.labels]
+        classes = self.probabilities.shape[1]
+        if kind == "marginal":
+            return np.full(classes, conformal_quantile(own, level))
+        return np.array([conformal_quantile(own[self.labels == k], level) for k in range(classes)])
+
+    def sets(
+        self, probabilities: np.ndarray, level: float, kind: SetKind = "per-class"
+    ) -> np.ndarray:
+        """(m, K) bool: which classes are in the set of each of (m, K) probabilities."""
+        return 1 - np.asarray(probabilities, dtype=np.float64) <= self.thresholds(level, kind)
+
+
+def conformal_quantile(scores: np.ndarray, level: float) -> float:
+    """The k-th smallest score, k = ceil((n + 1) level); infinite if k > n."""
+    # The product of two decimal fractions may lie a hair above a whole number.
+    k = math.ceil((len(scores) + 1) * level - 1e-9)
+    return float(np.sort(scores)[k - 1]) if k <= len(scores) else math.inf
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How often sets held the truth, over all images or those of one class.
+
+    Attributes
+    ----------
+    name : str
+        Class, or ``all``.
+    images, covered : int
+    interval : (float, float)
+        Wilson, 95 %, of the coverage.
+    mean_size : float
+    empty, wrong_single : float
+        Share of empty sets, and of sets that hold one class, the wrong one.
+    """
+
+    name: str
+    images: int
+    covered: int
+    interval: tuple[float, float]
+    mean_size: float
+    empty: float
+    wrong_single: float
+
+
+@dataclass(frozen=True)
+class CoverageReport:
+    """Coverage on labelled images, and whether the promise is broken there."""
+
+    level: float
+    kind: SetKind
+    overall: Coverage
+    per_class: tuple[Coverage, ...]
+    failures: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """One line for all images, one per class, one per failure."""
+        rows = [
+            f"{c.name}: {c.covered} of {c.images} sets hold the truth"
+            + (f" ({c.covered / c.images:.3f})" if c.images else "")
+            + f", mean size {c.mean_size:.2f}, {100 * c.empty:.1f} % empty"
+            for c in (self.overall, *self.per_class)
+        ]
+        return rows + list(self.failures)
+
+
+def coverage_report(
+    sets: np.ndarray,
+    labels: np.ndarray,
+    class_names: tuple[str, ...],
+    level: float,
+    kind: SetKind = "per-class",
+) -> CoverageReport:
+    """Compare (n, K) sets with (n,) true labels.
+
+    A failure is reported where the whole Wilson interval lies below the level (for ``marginal``
+    sets: over all images; a class that falls short is then reported as what the marginal promise
+    leaves open), or where empty sets and wrong single ones alone exceed 1 - level.
+    """
+    labels = np.asarray(labels)
+    overall = _coverage("all", sets, labels)
+    per_class = tuple(
+        _coverage(name, sets[labels == k], labels[labels == k])
+        for k, name in enumerate(class_names)
+    )
+    failures = []
+    for found in (overall, *per_class):
+        if found.images and found.interval[1] < level:
+            share = found.covered / found.images
+            promised = kind == "per-class" or found is overall
+            failures.append(
+                f"coverage failure for {found.name}: {share:.3f} "
+                f"[{found.interval[0]:.3f}, {found.interval[1]:.3f}] "
+                + (
+                    f"is below the promised {level:g}; these images are unlike the calibration ones"
+                    if promised
+                    else f"is below {level:g}, which marginal sets do not promise per class"
+                )
+            )
+    lost = round((overall.empty + overall.wrong_single) * overall.images)
+    if overall.images and wilson_interval(lost, overall.images)[0] > 1 - level:
+        failures.append(
+            f"coverage failure: {100 * overall.empty:.2f} % of the sets are empty and "
+            f"{100 * overall.wrong_single:.2f} % hold one wrong class, together more than the "
+            f"{100 * (1 - level):.2f} % that may miss the truth; the guarantee does not hold here"
+        )
+    return CoverageReport(level, kind, overall, per_class, tuple(failures))
+
+
+def set_in_words(names: list[str], classes: int, level: float) -> str:
+    """A prediction set as a person would say it."""
+    percent = f"{100 * level:g} %"
+    if not names:
+        return f"unlike every class at {percent}: no class fits well enough"
+    if len(names) == classes:
+        return f"could be any class at {percent}: the image does not tell"
+    if len(names) == 1:
+        return f"{names[0]}, at {percent} confidence"
+    return f"{', '.join(names[:-1])} or {names[-1]}; not enough to say which at {percent}"
+
+
+def _coverage(name: str, sets: np.ndarray, labels: np.ndarray) -> Coverage:
+    count = len(labels)
+    held = sets[np.arange(count), labels] if count else np.zeros(0, bool)
+    size = sets.sum(axis=1)
+    covered = int(held.sum())
+    return Coverage(
+        name=name,
+        images=count,
+        covered=covered,
+        interval=wilson_interval(covered, count),
+        mean_size=float(size.mean()) if count else 0.0,
+        empty=float((size == 0).mean()) if count else 0.0,
+        wrong_single=float(((size == 1) & ~held).mean()) if count else 0.0,
+    )

@@ -1,0 +1,61 @@
+"""Which parameters are trained, and how fast each learns."""
+
+from torch import nn
+
+from classify.networks.network import Network
+from classify.training_config import Transfer
+
+
+def blocks_of(network: Network) -> list[nn.Module]:
+    """The trunk in blocks from input to output, for transfer and layer-wise rates.
+
+    A trunk that lists its own blocks (``transfer_blocks``) is asked; otherwise its children
+    that hold parameters are the blocks, and a child that is a plain sequence is opened.
+    """
+    listed = getattr(network.trunk, "transfer_blocks", None)
+    if listed is not None:
+        return list(listed())
+    blocks: list[nn.Module] = []
+    for child in network.trunk.children():
+        parts = list(child.children()) if isinstance(child, nn.Sequential) else [child]
+        blocks += [part for part in parts if any(True for _ in part.parameters())]
+    return blocks or [network.trunk]
+
+
+def choose_trainable(network: Network, transfer: Transfer) -> None:
+    """Set ``requires_grad``: ``all``, ``last`` (last block and head) or ``frozen`` (head)."""
+    network.requires_grad_(True)
+    if transfer == "all":
+        return
+    network.trunk.requires_grad_(False)
+    if transfer == "last":
+        blocks_of(network)[-1].requires_grad_(True)
+
+
+def frozen_modules(network: Network) -> list[nn.Module]:
+    """Blocks whose every parameter is frozen: their normalisation must not drift in training."""
+    return [
+        block
+        for block in [network.trunk, *blocks_of(network)]
+        if not any(parameter.requires_grad for parameter in block.parameters())
+    ]
+
+
+def rate_groups(network: Network, layer_decay: float) -> list[tuple[list[nn.Parameter], float]]:
+    """Parameters with the factor of their learning rate: 1 for the head, then falling.
+
+    Each block nearer to the input learns at ``layer_decay`` of the rate of the next (Howard &
+    Ruder 2018, arXiv:1801.06146, section 3.2).
+    """
+    groups = [(list(network.head.parameters()), 1.0)]
+    seen = {id(parameter) for parameter in groups[0][0]}
+    factor = 1.0
+    for block in reversed(blocks_of(network)):
+        factor *= layer_decay
+        members = [p for p in block.parameters() if id(p) not in seen]
+        seen.update(id(p) for p in members)
+        groups.append((members, factor))
+    rest = [p for p in network.parameters() if id(p) not in seen]
+    if rest:  # what belongs to no block lies nearest to the input
+        groups.append((rest, factor * layer_decay))
+    return groups

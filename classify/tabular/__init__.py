@@ -1,0 +1,1 @@
+"""Classifying tables of photometry, alone and beside images."""

@@ -1,0 +1,250 @@
+"""A run's folder: what it holds and how it is written so that a kill leaves it usable.
+
+``config.json`` the command, the recipe's parts and the data; ``weights.safetensors`` the chosen
+generator and discriminator; ``state.pt`` everything that exact resume needs (tensors and plain
+values alone, loaded with ``weights_only=True``); ``log.jsonl`` one line per look;
+``training_images.json`` fingerprints and ids of the training images; ``samples/``, ``card.md``.
+Every file is written whole and renamed. The weights are written before the state, so a run
+killed between the two repeats, bit by bit, what led to those weights.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from galaxies.atomic import whole_file, write_text
+from galaxies.errors import InputError
+from galaxies.pixels import Stretch
+from gan.build import NetworkShape
+from gan.recipes import Parts
+
+CONFIG, WEIGHTS, STATE, LOG = "config.json", "weights.safetensors", "state.pt", "log.jsonl"
+TRAINING_IMAGES, SAMPLES, CARD = "training_images.json", "samples", "card.md"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class DataDescription:
+    """What a checkpoint remembers of the set that it was trained on.
+
+    Attributes
+    ----------
+    source : str
+        The ``--data`` of the run.
+    class_names : tuple of str
+        All classes of the set, in its order.
+    made : tuple of int
+        Indices of the classes that the generator makes, in the order of its own labels.
+    chosen : tuple of int
+        Indices of the classes that the run was asked for.
+    counts : tuple of int
+        Training images of each class of ``made``.
+    mirror_pairs : tuple of (str, str)
+        Classes that mirror into each other.
+    size_before : int
+        Side of the images before they were resized to the network's.
+    stretch : dict or None
+        Black, white and softening of float32 flux.
+    digest : str
+        Hash over the fingerprints of the training images.
+    """
+
+    source: str
+    class_names: tuple[str, ...]
+    made: tuple[int, ...]
+    chosen: tuple[int, ...]
+    counts: tuple[int, ...]
+    mirror_pairs: tuple[tuple[str, str], ...]
+    size_before: int
+    stretch: dict[str, float] | None
+    digest: str
+
+    @property
+    def flux_stretch(self) -> Stretch | None:
+        """The stretch as the set had it."""
+        return Stretch(**self.stretch) if self.stretch else None
+
+
+@dataclass(frozen=True)
+class RunDescription:
+    """All that ``config.json`` holds."""
+
+    command: dict[str, Any]
+    parts: Parts
+    shape: NetworkShape
+    data: DataDescription
+    precision: str
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-able form; `read_description` is its inverse."""
+        return {
+            "format": FORMAT,
+            "command": self.command,
+            "recipe_parts": dataclasses.asdict(self.parts),
+            "network": self.shape.as_json(),
+            "data": dataclasses.asdict(self.data),
+            "precision": self.precision,
+            "torch": torch.__version__,
+        }
+
+
+def write_description(folder: Path, description: RunDescription) -> None:
+    """Write ``config.json``."""
+    text = json.dumps(description.as_json(), indent=2, ensure_ascii=False)
+    write_text(folder / CONFIG, text + "\n")
+
+
+def read_description(folder: Path) -> RunDescription:
+    """Read ``config.json``.
+
+    Raises
+    ------
+    InputError
+        If the folder is not a checkpoint of ``gan-train``.
+    """
+    path = folder / CONFIG
+    if not path.is_file():
+        what = "holds no config.json" if folder.is_dir() else "is not a folder"
+        what = what if folder.exists() else "does not exist"
+        raise InputError(f"{folder} is not a checkpoint of gan-train: it {what}")
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        parts = dict(stored["recipe_parts"])
+        parts["augment"] = tuple(parts["augment"])
+        data = dict(stored["data"])
+        for name in ("class_names", "made", "chosen", "counts"):
+            data[name] = tuple(data[name])
+        data["mirror_pairs"] = tuple((left, right) for left, right in data["mirror_pairs"])
+        return RunDescription(
+            command=stored["command"],
+            parts=Parts(**parts),
+            shape=NetworkShape(**stored["network"]),
+            data=DataDescription(**data),
+            precision=stored["precision"],
+        )
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{path} is not the config of a gan-train checkpoint ({type(error).__name__}: {error})"
+        ) from None
+
+
+def write_weights(folder: Path, weights: dict[str, Tensor], step: int) -> None:
+    """Write the chosen ``generator.*`` and ``discriminator.*`` tensors."""
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
+    with whole_file(folder / WEIGHTS, overwrite=True) as temporary:
+        save_file(tensors, temporary, metadata={"step": str(step)})
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """Read ``weights.safetensors``; nothing in it can run.
+
+    Raises
+    ------
+    InputError
+        If the file is absent or damaged.
+    """
+    path = folder / WEIGHTS
+    if not path.is_file():
+        raise InputError(
+            f"{folder} holds no {WEIGHTS} yet: the run has not come to its first evaluation"
+        )
+    try:
+        return load_file(path)
+    except (SafetensorError, ValueError, OSError) as error:
+        raise InputError(f"{path} is damaged ({error}); train or copy it anew") from None
+
+
+def weights_sha256(folder: Path) -> str:
+    """Digest of ``weights.safetensors``, the identity of the generator."""
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+
+
+def write_state(folder: Path, state: dict[str, Any]) -> None:
+    """Write ``state.pt``."""
+    with whole_file(folder / STATE, overwrite=True) as temporary:
+        torch.save(state, temporary)
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Read ``state.pt`` without running code from it.
+
+    Raises
+    ------
+    InputError
+        If there is nothing to resume, or the file is damaged.
+    """
+    path = folder / STATE
+    if not path.is_file():
+        raise InputError(f"{folder} holds no {STATE}: there is nothing to resume; train anew")
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the pickle, zip and tensor layers each raise their own
+        raise InputError(
+            f"{path} cannot be read ({type(error).__name__}); train anew with --overwrite"
+        ) from None
+    return state
+
+
+def write_training_images(folder: Path, fingerprints: list[str], ids: list[str]) -> None:
+    """Remember which images the generator saw, so that an evaluation can refuse a leak."""
+    write_text(
+        folder / TRAINING_IMAGES, json.dumps({"fingerprints": fingerprints, "ids": ids}) + "\n"
+    )
+
+
+def read_training_images(folder: Path) -> tuple[list[str], list[str]]:
+    """Fingerprints and ids of the training images.
+
+    Raises
+    ------
+    InputError
+        If the file is absent: a generator of unknown training images cannot be trusted.
+    """
+    path = folder / TRAINING_IMAGES
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        return list(stored["fingerprints"]), list(stored["ids"])
+    except (OSError, json.JSONDecodeError, KeyError) as error:
+        raise InputError(
+            f"{path} cannot be read ({type(error).__name__}): without it nobody can tell whether "
+            "the generator saw test images"
+        ) from None
+
+
+class RunLog:
+    """``log.jsonl``: appended line by line, cut back to the resumed step."""
+
+    def __init__(self, folder: Path, keep_to_step: int | None = None) -> None:
+        self.path = folder / LOG
+        if keep_to_step is None:
+            write_text(self.path, "")
+        else:
+            kept = [row for row in read_log(folder) if row["step"] <= keep_to_step]
+            write_text(self.path, "".join(json.dumps(row) + "\n" for row in kept))
+
+    def append(self, row: dict[str, Any]) -> None:
+        """Add one line."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def read_log(folder: Path) -> list[dict[str, Any]]:
+    """Rows of ``log.jsonl``; a last line cut short by a kill is left out."""
+    path = folder / LOG
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows

@@ -1,0 +1,96 @@
+"""``gan-generate``: images of a class from a checkpoint, as a PNG folder or an image set."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from galaxies.command_line import print_json, run_command
+from galaxies.errors import InputError
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """Generate images of a class with a checkpoint of gan-train.
+
+    The same seed gives the same images. The output remembers the checkpoint, the seed and the
+    images that the generator was trained on.
+    """
+
+    checkpoint: tyro.conf.Positional[Path]
+    """Folder that gan-train wrote."""
+    classes: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="class", metavar="CLASS")
+    ] = ()
+    """Class to generate, by index or name; may be repeated. Default: those of the training."""
+    count: int = 500
+    """Images per class."""
+    out: Path | None = None
+    """`NAME.h5` writes an image set, any other name a folder of PNG files, one sub-folder per
+    class."""
+    seed: int = 0
+    """The same seed gives the same images."""
+    truncation: float = 1.0
+    """Below 1 pulls towards the mean of the class: prettier, less diverse. Keep 1 for
+    augmentation."""
+    keep: float = 1.0
+    """Share of the images that is kept: more are generated and the best of them chosen --by."""
+    by: Literal["discriminator", "classifier", "distance"] | None = None
+    """What chooses: the discriminator's logit, the classifier's certainty of the class, or the
+    distance to the nearest training image (the nearest, possible copies, are removed)."""
+    scores: bool = False
+    """Store the three scores of each image in the set's features (slower)."""
+    interpolation: bool = False
+    """Write a film strip (strip.png) and a film (film.gif) that walk through latents instead."""
+    overwrite: bool = False
+    """Replace --out."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto`: CUDA where there is one."""
+    json: bool = False
+    """Print one JSON object on stdout."""
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise InputError(f"--count must be at least 1, got {self.count}")
+        if not 0 < self.truncation <= 2:
+            raise InputError(f"--truncation must be above 0, at most 2, got {self.truncation}")
+        if not 0 < self.keep <= 1:
+            raise InputError(f"--keep must be above 0, at most 1, got {self.keep}")
+        if (self.keep < 1) != (self.by is not None):
+            raise InputError("--keep below 1 and --by belong together, such as --keep 0.5 --by ...")
+
+
+def run(config: GenerateConfig) -> None:
+    """Generate and write."""
+    from galaxies.atomic import refuse_existing
+    from gan.output import write_interpolation, write_synthetic_set
+    from gan.processes import choose_device
+    from gan.sampling import load_generator
+
+    if config.out is None:
+        raise InputError("name the output with --out: a folder, or a file that ends in .h5")
+    refuse_existing(config.out, overwrite=config.overwrite)
+    loaded = load_generator(config.checkpoint, choose_device(config.device))
+    classes = [loaded.class_index(name) for name in config.classes or loaded.training_classes]
+    if len(set(classes)) != len(classes):
+        raise InputError(f"--class names a class twice: {', '.join(config.classes)}")
+    if config.interpolation:
+        written = write_interpolation(loaded, classes, config)
+    else:
+        written = write_synthetic_set(loaded, classes, config)
+    if config.json:
+        print_json(written)
+        return
+    print(written["sentence"])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    return run_command(GenerateConfig, run, arguments, program="gan-generate")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Guards: what has gone wrong in a run, in words that say what to do.
+
+Each guard looks at numbers that the run computes anyway and returns a sentence or nothing. The
+thresholds are wide: a guard that cries at every run is switched off.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from gan.judge import Verdict
+
+WON_SIGN = 0.99
+"""Mean sign of the logits beyond which the discriminator no longer makes mistakes."""
+
+WON_LOGIT = 8.0
+"""Mean logit gap beyond which the generator's gradient is a constant push."""
+
+WON_LOOKS = 3
+COLLAPSED_DIVERSITY = 0.4
+COPYING = 0.6
+COPYING_NEARNESS = 0.6
+WRONG_CLASS = 0.5
+
+
+def discriminator_has_won(rows: Sequence[dict[str, Any]]) -> str | None:
+    """Look at the last training rows of the log."""
+    recent = [row for row in rows if row["kind"] == "training"][-WON_LOOKS:]
+    if len(recent) < WON_LOOKS:
+        return None
+    won = all(
+        row["sign_real"] > WON_SIGN
+        and row["sign_fake"] < -WON_SIGN
+        and row["logit_real"] - row["logit_fake"] > WON_LOGIT
+        for row in recent
+    )
+    if not won:
+        return None
+    return (
+        f"the discriminator has won: for {WON_LOOKS} looks it told every image "
+        f"(logits {recent[-1]['logit_real']:+.1f} real, {recent[-1]['logit_fake']:+.1f} "
+        "generated), "
+        "so the generator learns nothing; raise --r1 or --augment-probability, or lower "
+        "--discriminator-learning-rate"
+    )
+
+
+def has_collapsed(name: str, verdict: Verdict) -> str | None:
+    """Look at the diversity within a class."""
+    if verdict.diversity >= COLLAPSED_DIVERSITY:
+        return None
+    return (
+        f"class {name!r} has collapsed: its images differ by {100 * verdict.diversity:.0f} % of "
+        "what real ones do; take an earlier checkpoint, lower --chosen-share, or raise --r1"
+    )
+
+
+def has_memorised(name: str, verdict: Verdict) -> str | None:
+    """Look at the nearest training images, against held-out ones."""
+    if verdict.copying < COPYING or verdict.nearness > COPYING_NEARNESS:
+        return None
+    return (
+        f"class {name!r} is being copied: generated images lie at {verdict.nearness:.2f} of the "
+        "distance that held-out images keep from the training images, and nearest to those "
+        f"{100 * verdict.copying:.0f} % more often than chance; take an earlier checkpoint or "
+        "raise --augment-probability"
+    )
+
+
+def is_mistaken(index: int, names: Sequence[str], verdict: Verdict) -> str | None:
+    """Look at what a classifier takes the class for."""
+    floor = WRONG_CLASS * verdict.agreement_real
+    if verdict.mistaken_for == index or verdict.agreement >= floor:
+        return None
+    return (
+        f"class {names[index]!r} comes out as {names[verdict.mistaken_for]!r}: only "
+        f"{100 * verdict.agreement:.0f} % of its images are taken for it, "
+        f"{100 * verdict.agreement_real:.0f} % of real ones are; train longer or raise "
+        "--chosen-share"
+    )
+
+
+def is_broken(row: dict[str, Any]) -> bool:
+    """Whether a number of a training row is NaN or infinite."""
+    return any(isinstance(value, float) and not math.isfinite(value) for value in row.values())

@@ -1,0 +1,214 @@
+"""How good the generated images of a class are while the generator still trains.
+
+Features of a classifier trained on the training split alone, so that nothing has to be
+downloaded and the test split stays unread. KID (Binkowski et al. 2018) against the validation
+split chooses the checkpoint: it is unbiased at a hundred images, where FID is not.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from galaxies.image_set import ImageSet
+from galaxies.symmetry import SYMMETRIES, apply_symmetry, is_mirrored
+
+Extractor = Callable[[Tensor], Tensor]
+"""Stored pixels (n, C, H, W) to features (n, d): what `fid.features.FeatureExtractor` does."""
+
+LEAST_VALIDATION = 4
+"""Below this many held-out images a class cannot be judged against them."""
+
+_BATCH = 256
+_PIXEL_SIDE = 32
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge finds in the images of one class.
+
+    Attributes
+    ----------
+    kid, kid_error : float
+        KID to the held-out images of the class and its standard error.
+    diversity : float
+        Mean distance between two generated images over that between two real ones, in features.
+    copying : float
+        Excess of generated images whose nearest real image is a training one: 0 when held-out
+        images are as near as their number says, 1 when a training image always is nearest.
+    nearness : float
+        Median distance to the nearest training image over that of the held-out images.
+    agreement : float
+        Share of generated images that a linear classifier on the features takes for the class.
+    agreement_real : float
+        The same share for the held-out images.
+    mistaken_for : int
+        Index of the class that generated images are most often taken for, the class included.
+    """
+
+    kid: float
+    kid_error: float
+    diversity: float
+    copying: float
+    nearness: float
+    agreement: float
+    agreement_real: float
+    mistaken_for: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Fields by name, numbers rounded for the log."""
+        return {
+            name: value if isinstance(value, int) else round(float(value), 5)
+            for name, value in self.__dict__.items()
+        }
+
+
+class Judge:
+    """Compares generated images of a class with the training and validation images.
+
+    Parameters
+    ----------
+    extractor
+        Features of stored pixels.
+    train, validation
+        Sides of the split, at the size of the generated images.
+    """
+
+    def __init__(self, extractor: Extractor, train: ImageSet, validation: ImageSet) -> None:
+        self.extractor = extractor
+        self.train_labels, self.validation_labels = train.labels, validation.labels
+        self.train_features = self.features(train.pixels)
+        self.validation_features = self.features(validation.pixels)
+        self.train_pixels = thumbnails(train.pixels)
+        self.validation_pixels = thumbnails(validation.pixels)
+        self.linear = _discriminant(self.train_features, self.train_labels)
+        permutation = train.mirror_permutation()
+        twins = {index: int(permutation[index]) for index in range(len(permutation))}
+        self.symmetries = {
+            index: [e for e in range(SYMMETRIES) if twin == index or not _mirrors(e)]
+            for index, twin in twins.items()
+        }
+
+    def features(self, pixels: Tensor) -> np.ndarray:
+        """(n, d) float64 features of stored pixels."""
+        pieces = [
+            self.extractor(pixels[start : start + _BATCH]).detach().cpu().double()
+            for start in range(0, len(pixels), _BATCH)
+        ]
+        return torch.cat(pieces).numpy()
+
+    def can_judge(self, index: int) -> bool:
+        """Whether a class has held-out images enough."""
+        return int((self.validation_labels == index).sum()) >= LEAST_VALIDATION
+
+    def judge(self, index: int, images: Tensor) -> Verdict:
+        """Judge (n, C, S, S) stored pixels generated for class ``index``."""
+        from fid.kernel import kernel_distance
+
+        fake = self.features(images)
+        held_out = self.validation_features[self.validation_labels == index]
+        trained = self.train_features[self.train_labels == index]
+        distance = kernel_distance(held_out, fake)
+        taken_for = self.linear(fake)
+        copying, nearness = self._copying(index, thumbnails(images))
+        return Verdict(
+            kid=distance.value,
+            kid_error=distance.standard_error,
+            diversity=_spread(fake) / max(_spread(np.concatenate([trained, held_out])), 1e-12),
+            copying=copying,
+            nearness=nearness,
+            agreement=float((taken_for == index).mean()),
+            agreement_real=float((self.linear(held_out) == index).mean()),
+            mistaken_for=int(np.bincount(taken_for).argmax()),
+        )
+
+    def _copying(self, index: int, images: Tensor) -> tuple[float, float]:
+        """Excess share nearest to a training image, and the ratio of median distances.
+
+        A blurred image is near everything, training and held-out alike, so the first number does
+        not mistake blur for copying.
+        """
+        train = self.train_pixels[torch.from_numpy(self.train_labels == index)]
+        held_out = self.validation_pixels[torch.from_numpy(self.validation_labels == index)]
+        elements = self.symmetries[index]
+        to_train = nearest_distance(images, train, elements)
+        to_held_out = nearest_distance(images, held_out, elements)
+        expected = len(train) / (len(train) + len(held_out))
+        share = float((to_train < to_held_out).double().mean())
+        usual = nearest_distance(held_out, train, elements).median()
+        nearness = float(to_train.median() / usual.clamp_min(1e-12))
+        return max(0.0, (share - expected) / (1 - expected)), nearness
+
+
+def nearest_distance(images: Tensor, references: Tensor, elements: list[int]) -> Tensor:
+    """(n,) root mean square distance of images to the nearest reference under symmetries."""
+    best = torch.full((len(images),), torch.inf)
+    flat = images.flatten(1)
+    for element in elements:
+        turned = apply_symmetry(references, torch.full((len(references),), element))
+        best = torch.minimum(best, torch.cdist(flat, turned.flatten(1)).min(dim=1).values)
+    return best / flat.shape[1] ** 0.5
+
+
+def _mirrors(element: int) -> bool:
+    return bool(is_mirrored(torch.tensor(element)))
+
+
+def thumbnails(pixels: Tensor) -> Tensor:
+    """(n, C, 32, 32) float32 on the host, scaled to [0, 1] where the pixels are uint8."""
+    scale = 255.0 if pixels.dtype == torch.uint8 else 1.0
+    side = min(_PIXEL_SIDE, pixels.shape[-1])
+    pieces = [
+        torch.nn.functional.adaptive_avg_pool2d(block.float() / scale, side)
+        for block in pixels.split(_BATCH)
+    ]
+    return torch.cat(pieces)
+
+
+def _spread(features: np.ndarray) -> float:
+    """Mean distance between two different rows."""
+    rows = torch.from_numpy(features)
+    distances = torch.pdist(rows) if len(rows) > 1 else torch.zeros(1)
+    return float(distances.mean())
+
+
+def class_probabilities_of(extractor: Extractor, train: ImageSet) -> Callable[[Tensor], np.ndarray]:
+    """Stored pixels (n, C, H, W) to (n, classes) probabilities of a linear discriminant."""
+
+    def features(pixels: Tensor) -> np.ndarray:
+        pieces = [extractor(block).detach().cpu().double() for block in pixels.split(_BATCH)]
+        return torch.cat(pieces).numpy()
+
+    classes, logits = _linear_logits(features(train.pixels), train.labels)
+
+    def probabilities(pixels: Tensor) -> np.ndarray:
+        values = logits(features(pixels))
+        values = np.exp(values - values.max(axis=1, keepdims=True))
+        table = np.zeros((len(values), len(train.class_names)))
+        table[:, classes] = values / values.sum(axis=1, keepdims=True)
+        return table
+
+    return probabilities
+
+
+def _discriminant(features: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Features (n, d) to the likeliest class (n,)."""
+    classes, logits = _linear_logits(features, labels)
+    return lambda rows: classes[logits(rows).argmax(axis=1)]
+
+
+def _linear_logits(
+    features: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, Callable[[np.ndarray], np.ndarray]]:
+    """Regularised linear discriminant with equal priors: the classes, and their logits."""
+    classes = np.unique(labels)
+    means = np.stack([features[labels == index].mean(axis=0) for index in classes])
+    residuals = features - means[np.searchsorted(classes, labels)]
+    covariance = residuals.T @ residuals / max(1, len(features) - len(classes))
+    ridge = 0.05 * np.trace(covariance) / len(covariance) + 1e-9
+    weights = np.linalg.solve(covariance + ridge * np.eye(len(covariance)), means.T)
+    offsets = -0.5 * (means.T * weights).sum(axis=0)
+    return classes, lambda rows: rows @ weights + offsets

@@ -1,0 +1,77 @@
+"""Several processes that train together: torchrun on one machine or many."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import distributed
+
+from galaxies.errors import InputError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """Which process this is, of how many, on which device."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``, ``cpu`` or ``cuda`` to a device.
+
+    Raises
+    ------
+    InputError
+        If CUDA is asked for where there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda: this machine has no CUDA device; use --device cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+@contextlib.contextmanager
+def join_processes(device_name: str, batch_size: int) -> Iterator[Processes]:
+    """Join the group that torchrun announces in the environment; alone without it.
+
+    Raises
+    ------
+    InputError
+        If the batch cannot be shared equally.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    device = choose_device(device_name)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if world == 1:
+        yield Processes(0, 1, device)
+        return
+    if batch_size % (4 * world):
+        # Groups of four images (minibatch deviation) must not be cut.
+        raise InputError(
+            f"--batch-size {batch_size} must be a multiple of 4 times the {world} processes"
+        )
+    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield Processes(distributed.get_rank(), world, device)
+    finally:
+        distributed.destroy_process_group()
+
+
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Whether ``flag`` is true in any process; every process must ask."""
+    if not (distributed.is_initialized() and distributed.get_world_size() > 1):
+        return flag
+    value = torch.tensor(float(flag), device=device)
+    distributed.all_reduce(value, op=distributed.ReduceOp.MAX)
+    return bool(value.item())

@@ -1,0 +1,79 @@
+"""Resuming: which settings may change, and refusing by name those that may not."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from galaxies.errors import InputError
+from gan.checkpoint import read_description
+from gan.preparation import Preparation
+from gan.training_config import RUN_ONLY, TrainConfig
+
+
+def stored_config(given: TrainConfig, named: Sequence[str], folder: Path) -> TrainConfig:
+    """The settings of the run in ``folder``, with those replaced that the user named.
+
+    Parameters
+    ----------
+    given
+        The parsed flags.
+    named
+        Fields that stood on the command line; the others take their stored value.
+    """
+    command = read_description(folder).command
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(TrainConfig):
+        if field.name in named or field.name in ("resume", "json", "overwrite", "out"):
+            values[field.name] = getattr(given, field.name)
+        elif field.name in command:
+            values[field.name] = _from_json(field.name, command[field.name])
+    return TrainConfig(**values)
+
+
+def check_unchanged(config: TrainConfig, preparation: Preparation, folder: Path) -> None:
+    """Refuse to resume under another setting or on other images.
+
+    ``--steps`` may be raised: the ramp keeps the length that it was planned with.
+
+    Raises
+    ------
+    InputError
+        Names every setting that differs, with both values.
+    """
+    description = read_description(folder)
+    changed = []
+    for field in dataclasses.fields(TrainConfig):
+        if field.name in RUN_ONLY or field.name not in description.command:
+            continue
+        before = _from_json(field.name, description.command[field.name])
+        now = getattr(config, field.name)
+        if field.name == "steps":
+            if now < before:
+                changed.append(f"--steps was {before}, now {now} (it may only be raised)")
+        elif field.name == "classes":
+            if preparation.data.chosen != description.data.chosen:
+                changed.append(f"--class was {' '.join(before)}, now {' '.join(now)}")
+        elif now != before:
+            changed.append(f"--{field.name.replace('_', '-')} was {before}, now {now}")
+    if preparation.data.digest != description.data.digest:
+        changed.append("the training images are others than those it began with (--data)")
+    if changed:
+        raise InputError(
+            f"{folder} cannot be resumed: {'; '.join(changed)}. "
+            "Resume with the stored settings, or begin anew with another --out"
+        )
+
+
+def named_on_command_line(words: Sequence[str]) -> list[str]:
+    """Fields whose flag stands among the words of a command line."""
+    flags = {word.split("=")[0] for word in words if word.startswith("--")}
+    aliases = {"class": "classes"}
+    names = [flag.removeprefix("--").replace("-", "_") for flag in flags]
+    return [aliases.get(name, name) for name in names]
+
+
+def _from_json(name: str, value: Any) -> Any:
+    if name == "out":
+        return None if value is None else Path(value)
+    return tuple(value) if isinstance(value, list) else value

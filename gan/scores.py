@@ -1,0 +1,121 @@
+"""Three scores of each generated image, and choosing the best by one of them.
+
+A generator makes good and bad images; a judge that never saw them can throw out the bad. Too
+strict a choice returns what the judge already knows, so the share is stated with the set.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from galaxies.errors import InputError
+from galaxies.image_set import ImageSet
+from galaxies.pixels import to_network
+from galaxies.symmetry import SYMMETRIES
+from gan.judge import class_probabilities_of, nearest_distance, thumbnails
+from gan.judge_training import trained_extractor
+from gan.sampling import LoadedGenerator, load_discriminator
+from gan.training_data import resize_set
+
+SCORE_NAMES = ("discriminator", "classifier", "distance")
+"""The discriminator's logit; the probability of the class; the distance to the nearest training
+image of the class, in units of that between training images."""
+
+_BATCH = 64
+
+
+class Scorer:
+    """Scores images of one generator.
+
+    The training images are read again from the set that the checkpoint names, and checked
+    against the fingerprints that it holds.
+    """
+
+    def __init__(self, loaded: LoadedGenerator) -> None:
+        assert loaded.checkpoint is not None
+        self.loaded = loaded
+        self.discriminator = load_discriminator(loaded)
+        self.train = training_images(loaded, loaded.checkpoint)
+        self.extractor = trained_extractor(
+            loaded.checkpoint,
+            self.train,
+            seed=int(loaded.description.command["seed"]),
+            device=loaded.device,
+            progress=True,
+        )
+        self.probabilities = class_probabilities_of(self.extractor, self.train)
+
+    def score(self, index: int, images: Tensor) -> np.ndarray:
+        """(n, 3) float64 scores of (n, C, S, S) stored pixels of class ``index``."""
+        return np.stack(
+            [
+                self._logits(index, images),
+                self.probabilities(images)[:, index],
+                self._distances(index, images),
+            ],
+            axis=1,
+        )
+
+    @torch.no_grad()
+    def _logits(self, index: int, images: Tensor) -> np.ndarray:
+        description, device = self.loaded.description, self.loaded.device
+        label = list(description.data.made).index(index)
+        conditioning = torch.tensor(self.loaded.conditioning, device=device)
+        logits = []
+        for block in images.split(_BATCH):
+            seen = to_network(block.to(device), description.data.flux_stretch)
+            labels = torch.full((len(block),), label, device=device)
+            logits.append(self.discriminator(seen, labels, conditioning).cpu())
+        return torch.cat(logits).double().numpy()
+
+    def _distances(self, index: int, images: Tensor) -> np.ndarray:
+        own = thumbnails(self.train.of_classes([index]).pixels)
+        elements = list(range(SYMMETRIES))
+        usual = torch.stack(
+            [
+                nearest_distance(own[i : i + 1], torch.cat([own[:i], own[i + 1 :]]), elements)[0]
+                for i in range(min(len(own), 100))
+            ]
+        ).median()
+        distances = nearest_distance(thumbnails(images), own, elements)
+        return (distances / usual.clamp_min(1e-12)).double().numpy()
+
+
+def chosen_rows(table: np.ndarray, by: str, count: int) -> np.ndarray:
+    """Rows of the ``count`` highest scores, in their own order."""
+    order = np.argsort(-table[:, SCORE_NAMES.index(by)], kind="stable")
+    return np.sort(order[:count])
+
+
+def training_images(loaded: LoadedGenerator, checkpoint: Path) -> ImageSet:
+    """The generator's training images, read from the set that its config names.
+
+    Raises
+    ------
+    InputError
+        If the set is not there any more, or holds other images.
+    """
+    from galaxies.sources import open_image_set
+    from gan.checkpoint import read_training_images
+
+    source = loaded.description.data.source
+    fingerprints, ids = read_training_images(checkpoint)
+    try:
+        images = open_image_set(source)
+    except InputError as error:
+        raise InputError(
+            f"scores need the training images of {checkpoint}, named {source!r}: {error}"
+        ) from None
+    position = {str(name): row for row, name in enumerate(images.ids)}
+    absent = [name for name in ids if name not in position]
+    if absent:
+        raise InputError(
+            f"{source} no longer holds {len(absent)} of the {len(ids)} training images of "
+            f"{checkpoint}, such as {absent[0]!r}"
+        )
+    own = images.select(np.array([position[name] for name in ids]))
+    if own.fingerprints().tolist() != fingerprints:
+        raise InputError(f"{source} holds other pixels than those {checkpoint} was trained on")
+    return resize_set(own, loaded.size).in_memory()

@@ -1,0 +1,122 @@
+"""``gan-train``: also ``python -m gan.train`` and ``torchrun --nproc-per-node=N -m gan.train``."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from galaxies.command_line import config_as_json, print_json, run_command, warn
+from galaxies.errors import InputError
+from gan.training_config import TrainConfig
+
+
+def run(config: TrainConfig, words: Sequence[str] = ()) -> None:
+    """Train, resume or describe a run."""
+    from gan.processes import join_processes
+
+    if config.resume:
+        config = _with_stored_settings(config, words)
+    with join_processes(config.device, config.batch_size) as processes:
+        from galaxies.atomic import refuse_existing
+        from galaxies.sources import open_image_set
+        from galaxies.split import with_split
+        from gan.preparation import default_folder, describe_dry_run, prepare
+        from gan.trainer import train
+
+        if config.out is not None and not (config.resume or config.dry_run):
+            refuse_existing(config.out, overwrite=config.overwrite)
+        images = with_split(open_image_set(config.data))
+        preparation = prepare(config, images)
+        if preparation.data.size_before != config.size and processes.leads:
+            print(
+                f"resizing images from {preparation.data.size_before} to {config.size} pixels "
+                "with antialiasing",
+                file=sys.stderr,
+            )
+        folder = config.out or default_folder(config, preparation.data)
+        if config.dry_run:
+            _print_dry_run(config, describe_dry_run(preparation, config, processes.device), folder)
+            return
+        if not config.resume and processes.leads:
+            _make_room(folder, overwrite=config.overwrite)
+        try:
+            outcome = train(config, images, folder, processes=processes, preparation=preparation)
+        except KeyboardInterrupt:
+            if processes.leads:
+                print(f"saved; go on with: gan-train --resume --out {folder}", file=sys.stderr)
+            raise
+        if processes.leads:
+            _print_outcome(config, outcome)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return run_command(TrainConfig, lambda config: run(config, words), words, program="gan-train")
+
+
+def _with_stored_settings(config: TrainConfig, words: Sequence[str]) -> TrainConfig:
+    from gan.resume import named_on_command_line, stored_config
+
+    named = named_on_command_line(words)
+    folder = config.out
+    if folder is None:
+        raise InputError("--resume needs the run's folder: pass --out checkpoints/NAME")
+    if config.overwrite:
+        raise InputError("--resume and --overwrite contradict each other")
+    return stored_config(config, named, folder)
+
+
+def _make_room(folder: Path, *, overwrite: bool) -> None:
+    """Refuse a folder that exists, or empty one that holds a run."""
+    import shutil
+
+    from galaxies.atomic import folder_lock, refuse_existing
+    from gan.checkpoint import CONFIG
+
+    refuse_existing(folder, overwrite=overwrite)
+    if not folder.exists():
+        return
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
+        raise InputError(f"{folder} is not a run of gan-train; it is not overwritten")
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file; choose another --out")
+    with folder_lock(folder):
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.name != ".lock":
+                path.unlink()
+
+
+def _print_dry_run(config: TrainConfig, report: dict[str, object], folder: Path) -> None:
+    from gan.recipes import resolve_parts
+
+    parts = dataclasses.asdict(resolve_parts(config.recipe, config))
+    if config.json:
+        print_json({**report, "recipe_parts": parts, "command": config_as_json(config)})
+        return
+    settings = {name: value for name, value in config_as_json(config).items() if name not in parts}
+    for title, values in (("command", settings), ("recipe", parts), ("run", report)):
+        print(f"{title}:")
+        for name, value in values.items():
+            print(f"  {name}: {value}")
+    print(f"would write: {folder}")
+
+
+def _print_outcome(config: TrainConfig, outcome: object) -> None:
+    report = dataclasses.asdict(outcome)  # type: ignore[call-overload]
+    if config.json:
+        print_json(report)
+        return
+    kid = "".join(f", KID {name} {value:.4f}" for name, value in report["kid"].items())
+    print(
+        f"{report['folder']}: {report['step']} steps at {report['images_per_second']:.0f} "
+        f"images/s, kept step {report['chosen_step']}{kid}"
+    )
+    if report["step"] == 0:
+        warn("nothing was trained")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,530 @@
+"""The run: time, logs, looks at the images, saves, guards; the step itself is `gan.step`."""
+
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from galaxies.atomic import folder_lock
+from galaxies.errors import InputError
+from galaxies.image_set import ImageSet
+from gan import guards
+from gan.card import write_card
+from gan.checkpoint import (
+    SAMPLES,
+    RunDescription,
+    RunLog,
+    read_log,
+    read_state,
+    write_description,
+    write_state,
+    write_training_images,
+    write_weights,
+)
+from gan.graphs import make_stepper
+from gan.judge import Extractor, Judge
+from gan.pictures import grid, save_curve, save_picture
+from gan.preparation import Preparation, build_step, choose_precision, prepare
+from gan.processes import Processes, any_process
+from gan.resume import check_unchanged
+from gan.sampling import CHUNK, LoadedGenerator, draw_chunk, generate, render
+from gan.step import METRICS, TrainingStep
+from gan.training_config import TrainConfig
+
+GRID_COLUMNS = 8
+RATE_FACTOR = 0.5  # of both learning rates after a NaN
+EVALUATION_SEED = 77
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished run left.
+
+    Attributes
+    ----------
+    folder : Path
+        The checkpoint.
+    step : int
+        Last step.
+    chosen_step : int
+        Step whose weights were kept.
+    kid : dict of str to float
+        KID of each judged class at that step; empty without a judge.
+    images_per_second : float
+        Over the steps of this call.
+    """
+
+    folder: Path
+    step: int
+    chosen_step: int
+    kid: dict[str, float]
+    images_per_second: float
+
+
+def train(
+    config: TrainConfig,
+    image_set: ImageSet,
+    folder: Path,
+    *,
+    processes: Processes | None = None,
+    preparation: Preparation | None = None,
+    extractor: Extractor | None = None,
+    progress: bool = True,
+) -> Outcome:
+    """Train a generator into ``folder``, or go on with the run that stands there.
+
+    Parameters
+    ----------
+    config
+        All flags; ``config.resume`` goes on, and refuses a changed setting by name.
+    image_set
+        With a split; only its training side is learned from, only its validation side chooses.
+    folder
+        The checkpoint.
+    processes
+        This process among several; alone on the configured device by default.
+    preparation
+        What `gan.preparation.prepare` made of the two, where it has been called.
+    extractor
+        Judge's features in place of a classifier trained here.
+    progress
+        Show a bar on stderr.
+
+    Raises
+    ------
+    InputError
+        If the input is wrong, or the training became NaN again after it was rolled back.
+    KeyboardInterrupt
+        After Ctrl-C or SIGTERM, with everything saved.
+    """
+    if processes is None:
+        from gan.processes import choose_device
+
+        processes = Processes(0, 1, choose_device(config.device))
+    preparation = preparation or prepare(config, image_set)
+    lock = folder_lock(folder) if processes.leads else contextlib.nullcontext()
+    with lock:
+        run = Run(config, preparation, folder, processes, extractor, progress)
+        return run.go()
+
+
+class Run:
+    """One run from its first (or resumed) step to its last."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        preparation: Preparation,
+        folder: Path,
+        processes: Processes,
+        extractor: Extractor | None,
+        progress: bool,
+    ) -> None:
+        self.config, self.preparation, self.folder = config, preparation, folder
+        self.processes, self.progress = processes, progress
+        state = self._resumed_state()
+        precision = (
+            getattr(torch, state["precision"])
+            if state
+            else choose_precision(preparation, config, processes.device)
+        )
+        self.description = RunDescription(
+            command=_command_as_json(config),
+            parts=preparation.parts,
+            shape=preparation.shape,
+            data=preparation.data,
+            precision=str(precision).removeprefix("torch."),
+        )
+        _prepare_device(processes.device)
+        self.step = build_step(
+            preparation,
+            config,
+            processes.device,
+            precision,
+            rank=processes.rank,
+            world=processes.world,
+        )
+        self.stepper = make_stepper(self.step, config.cuda_graphs)
+        self.number = 0
+        self.rollbacks = 0
+        self.warned: list[str] = []
+        self.best: dict[str, Any] = {"score": None, "step": 0, "kid": {}}
+        if state:
+            self._take_up(state)
+        self.last_good = self.step.snapshot()
+        self.last_good_number = self.number
+        self.judge = self._make_judge(extractor) if processes.leads else None
+        self.log: RunLog | None = None
+        if processes.leads:
+            self.log = RunLog(folder, self.number if state else None)
+            write_description(folder, self.description)
+            write_training_images(folder, preparation.fingerprints, preparation.ids)
+        self.rows = read_log(folder) if processes.leads else []
+
+    def go(self) -> Outcome:
+        """Run all remaining steps."""
+        config, started_at, start = self.config, self.number, time.perf_counter()
+        if self.number == 0 and self.processes.leads:
+            self._save_reals()
+        bar = tqdm(
+            total=config.steps,
+            initial=self.number,
+            unit="step",
+            desc="gan-train",
+            disable=not (self.progress and self.processes.leads),
+        )
+        last_save = time.monotonic()
+        tick = (time.perf_counter(), self.number)
+        with stop_requests() as stop, bar:
+            while self.number < config.steps:
+                self.stepper.advance(self.number)
+                self.number += 1
+                bar.update()
+                at_end = self.number == config.steps
+                if self.number % config.log_every == 0 or at_end:
+                    now = time.perf_counter()
+                    if not self._look(bar, now - tick[0], self.number - tick[1]):
+                        tick = (time.perf_counter(), self.number)
+                        bar.n = self.number
+                        continue
+                    tick = (now, self.number)
+                if self.number % config.steps_between_evaluations == 0 or at_end:
+                    self._evaluate()
+                    tick = (time.perf_counter(), self.number)
+                if self.processes.leads and time.monotonic() - last_save >= config.save_seconds:
+                    self._save()
+                    last_save = time.monotonic()
+                if self._must_stop(stop):
+                    self._save()
+                    raise KeyboardInterrupt
+        self._save()
+        seconds = time.perf_counter() - start
+        done = (self.number - started_at) * config.batch_size
+        if self.processes.leads:
+            self._finish()
+        return Outcome(
+            folder=self.folder,
+            step=self.number,
+            chosen_step=int(self.best["step"]),
+            kid=dict(self.best["kid"]),
+            images_per_second=done / seconds if done else 0.0,
+        )
+
+    def generator_now(self) -> LoadedGenerator:
+        """The averaged generator of this moment, ready to sample."""
+        return LoadedGenerator(
+            network=self.step.average,
+            description=self.description,
+            conditioning=self._conditioning(),
+            device=self.step.device,
+        )
+
+    def _conditioning(self) -> float:
+        """How much the class mattered in the last step."""
+        schedule = self.step.schedule
+        length = schedule.condition_full - schedule.condition_from
+        if length <= 0:
+            return 1.0
+        return min(1.0, max(0.0, (self.number - 1 - schedule.condition_from) / length))
+
+    def _resumed_state(self) -> dict[str, Any] | None:
+        if not self.config.resume:
+            return None
+        check_unchanged(self.config, self.preparation, self.folder)
+        return read_state(self.folder)
+
+    def _take_up(self, state: dict[str, Any]) -> None:
+        if state["threads"] != torch.get_num_threads() and self.step.device.type == "cpu":
+            self._say(
+                f"the run used {state['threads']} threads, this one has "
+                f"{torch.get_num_threads()}: the result will differ in the last bits"
+            )
+        self.number = state["number"]
+        self.rollbacks = state["rollbacks"]
+        self.warned = list(state["warned"])
+        self.best = dict(state["best"])
+        self.step.schedule = type(self.step.schedule)(*state["schedule"])
+        self.step.restore(state["tensors"])
+
+    def _save(self) -> None:
+        """Write the state of this moment; other processes hold the same one."""
+        if not self.processes.leads:
+            return
+        if not (self.folder / "weights.safetensors").exists():
+            self._write_weights()
+        write_state(
+            self.folder,
+            {
+                "number": self.number,
+                "rollbacks": self.rollbacks,
+                "warned": self.warned,
+                "best": self.best,
+                "precision": self.description.precision,
+                "threads": torch.get_num_threads(),
+                "schedule": [self.step.schedule.condition_from, self.step.schedule.condition_full],
+                "tensors": self.step.snapshot(),
+            },
+        )
+
+    def _write_weights(self) -> None:
+        tensors: dict[str, Tensor] = {"conditioning": torch.tensor(self._conditioning())}
+        for prefix, network in (
+            ("generator", self.step.average),
+            ("discriminator", self.step.discriminator),
+        ):
+            for name, value in network.state_dict().items():
+                tensors[f"{prefix}.{name}"] = value
+        write_weights(self.folder, tensors, self.number)
+
+    def _look(self, bar: tqdm, seconds: float, steps: int) -> bool:
+        """Read the sums once, log them; roll back and return false where they are not finite."""
+        means = (self.step.sums / max(1, steps)).tolist()
+        self.step.sums.zero_()
+        values = dict(zip(METRICS, means, strict=True))
+        values["penalty"] *= self.step.parts.penalty_every
+        row: dict[str, Any] = {
+            "kind": "training",
+            "step": self.number,
+            "images": self.number * self.config.batch_size,
+            **{name: round(value, 6) for name, value in values.items()},
+            "images_per_second": round(steps * self.config.batch_size / max(seconds, 1e-9), 1),
+        }
+        if guards.is_broken(row):
+            self._roll_back()
+            return False
+        self._append(row)
+        bar.set_postfix_str(
+            f"D {row['discriminator_loss']:.3f} G {row['generator_loss']:.3f} "
+            f"{row['images_per_second']:.0f} img/s",
+            refresh=False,
+        )
+        if self.config.guards != "off":
+            self._report(guards.discriminator_has_won(self.rows), "discriminator")
+        return True
+
+    def _roll_back(self) -> None:
+        """Return to the last good state with lower rates, once."""
+        broken_at = self.number
+        if self.rollbacks:
+            raise InputError(
+                f"training became NaN again at step {broken_at}, after it was rolled back with "
+                "lower rates; lower --learning-rate and --discriminator-learning-rate"
+            )
+        self.rollbacks += 1
+        self.step.restore(self.last_good)
+        self.step.lower_rates(RATE_FACTOR)
+        # Other numbers than those that led to the NaN.
+        self.step.random.manual_seed(self.config.seed + 1 + 1_000_003 * self.rollbacks)
+        self.number = self.last_good_number
+        self.rows = [row for row in self.rows if row["step"] <= self.number]
+        self._say(
+            f"training became NaN at step {broken_at}; rolled back to step {self.number} and "
+            f"multiplied the learning rates by {RATE_FACTOR} (done once)"
+        )
+        if self.processes.leads:
+            self.log = RunLog(self.folder, self.number)
+        self._append(
+            {
+                "kind": "rollback",
+                "step": self.number,
+                "broken_at": broken_at,
+                "rate_factor": RATE_FACTOR,
+            }
+        )
+
+    def _evaluate(self) -> None:
+        """Sample, judge, keep the weights where they are the best so far."""
+        self.last_good, self.last_good_number = self.step.snapshot(), self.number
+        if not self.processes.leads:
+            return
+        generator = self.generator_now()
+        self.step.average.eval()
+        self._save_grid(generator)
+        row: dict[str, Any] = {
+            "kind": "evaluation",
+            "step": self.number,
+            "images": self.number * self.config.batch_size,
+        }
+        if self.judge is not None:
+            self._judge(generator, row)
+        self._append(row)
+        # Without a judge the last weights are kept.
+        score = row.get("score", -float(self.number))
+        ready = self._conditioning() == 1.0 or self.number == self.config.steps
+        if self.best["score"] is None or (ready and score < self.best["score"]):
+            kid = dict(row.get("kid", {}))
+            # Weights from before the class mattered fully never win over later ones.
+            kept = score if ready else float("inf")
+            self.best = {"score": kept, "step": self.number, "kid": kid}
+            self._write_weights()
+        if self.judge is not None or len(self.rows) > 1:
+            save_curve(self.rows, self.folder / "curve.png")
+
+    def _judge(self, generator: LoadedGenerator, row: dict[str, Any]) -> None:
+        assert self.judge is not None
+        names = self.preparation.data.class_names
+        kid: dict[str, float] = {}
+        verdicts: dict[str, Any] = {}
+        for index in self.preparation.chosen:
+            if not self.judge.can_judge(index):
+                continue
+            images = generate(generator, index, self.config.evaluation_images, EVALUATION_SEED)
+            verdict = self.judge.judge(index, images)
+            kid[names[index]] = round(verdict.kid, 6)
+            verdicts[names[index]] = verdict.as_json()
+            if self.config.guards != "off" and self._conditioning() == 1.0:
+                self._report(guards.has_collapsed(names[index], verdict), f"diversity {index}")
+                self._report(guards.has_memorised(names[index], verdict), f"copying {index}")
+                self._report(guards.is_mistaken(index, names, verdict), f"class {index}")
+        if kid:
+            row["kid"] = kid
+            row["score"] = sum(kid.values()) / len(kid)
+            row["verdicts"] = verdicts
+
+    def _make_judge(self, extractor: Extractor | None) -> Judge | None:
+        preparation = self.preparation
+        if preparation.validation is None or (extractor is None and self.config.judge == "none"):
+            if self.config.judge != "none":
+                self._say("the set has no validation images: the last checkpoint is kept")
+            return None
+        held_out = preparation.validation.counts()
+        if not any(held_out[index] >= 4 for index in preparation.chosen):
+            self._say(
+                "the chosen classes have fewer than 4 validation images: the last checkpoint is "
+                "kept"
+            )
+            return None
+        if len(preparation.made) < 2 and extractor is None:
+            self._say(
+                "one class alone teaches a classifier nothing, so there is no judge: the last "
+                "checkpoint is kept (--scope all has one)"
+            )
+            return None
+        if extractor is None:
+            from gan.judge_training import trained_extractor
+
+            extractor = trained_extractor(
+                self.folder,
+                preparation.train,
+                seed=self.config.seed,
+                device=self.processes.device,
+                progress=self.progress,
+            )
+        return Judge(extractor, preparation.train, preparation.validation)
+
+    def _report(self, sentence: str | None, key: str) -> None:
+        """Say a guard's sentence once, or stop the run with it."""
+        if sentence is None or key in self.warned:
+            return
+        self.warned.append(key)
+        self._append({"kind": "guard", "step": self.number, "guard": key, "sentence": sentence})
+        if self.config.guards == "stop":
+            self._save()
+            raise InputError(f"stopped at step {self.number}: {sentence}")
+        self._say(sentence)
+
+    def _append(self, row: dict[str, Any]) -> None:
+        self.rows.append(row)
+        if self.log is not None:
+            self.log.append(row)
+
+    def _say(self, sentence: str) -> None:
+        if self.processes.leads:
+            tqdm.write(f"warning: {sentence}", file=sys.stderr)
+
+    def _must_stop(self, stop: list[int]) -> bool:
+        if self.processes.world == 1:
+            return bool(stop)
+        if self.number % 10:  # asking each other costs a message
+            return False
+        return any_process(bool(stop), self.processes.device)
+
+    def _save_reals(self) -> None:
+        train = self.preparation.train
+        pieces = [
+            train.of_classes([index]).read(list_rows(train, index))
+            for index in self.preparation.made
+        ]
+        from galaxies.pixels import to_network
+
+        picture = grid(to_network(torch.cat(pieces), train.stretch), GRID_COLUMNS)
+        save_picture(picture, self.folder / SAMPLES / "reals.png")
+
+    def _save_grid(self, generator: LoadedGenerator) -> None:
+        """One row per class, three rows for each chosen one, from the same latents every time."""
+        random = torch.Generator().manual_seed(EVALUATION_SEED)
+        drawn = draw_chunk(generator, random)
+        pieces = []
+        for index in self.preparation.made:
+            rows = 3 if index in self.preparation.chosen else 1
+            images = render(generator, drawn, index)
+            pieces.append(images[: min(CHUNK, rows * GRID_COLUMNS)])
+        save_picture(
+            grid(torch.cat(pieces), GRID_COLUMNS),
+            self.folder / SAMPLES / f"step-{self.number:07d}.png",
+        )
+
+    def _finish(self) -> None:
+        if self.rows:
+            save_curve(self.rows, self.folder / "curve.png")
+        write_card(self.folder, self.description, self.rows, self.best, self.step)
+
+
+def list_rows(images: ImageSet, index: int) -> Any:
+    """Positions of up to one grid row of a class, within that class."""
+    import numpy as np
+
+    return np.arange(min(GRID_COLUMNS, int(images.counts()[index])))
+
+
+@contextlib.contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM so that the running step ends; a second one interrupts at once."""
+    received: list[int] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    previous: dict[int, Any] = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, receive)
+    except ValueError:  # not the main thread: whoever owns it handles signals
+        pass
+    try:
+        yield received
+    finally:
+        for caught, handler in previous.items():
+            signal.signal(caught, handler)
+
+
+def _prepare_device(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.backends.cudnn.benchmark = True  # shapes never change
+        torch.set_float32_matmul_precision("high")
+
+
+def _command_as_json(config: TrainConfig) -> dict[str, Any]:
+    import dataclasses
+
+    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+__all__ = ["Outcome", "Run", "TrainingStep", "stop_requests", "train"]

@@ -1,0 +1,99 @@
+"""The flags of ``gan-train``: the single source of its defaults, help and ``config.json``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from galaxies.errors import InputError
+from gan.recipes import PartChoices, RecipeName
+
+
+@dataclass(frozen=True)
+class RunChoices:
+    """The flags of a run, beside the parts of its recipe."""
+
+    classes: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="class", metavar="CLASS")
+    ] = ()
+    """Class to make, by index or name; may be repeated."""
+    data: str = "simulated"
+    """Image set: a packed .h5, a folder per class, .npz, or `simulated`, the embedded survey."""
+    recipe: RecipeName = "tail"
+    """`tail`: for classes of a hundred images; `dcgan`: the plain published architecture."""
+    scope: Literal["all", "class"] = "all"
+    """`all` trains on every class and draws the rare ones more often; `class` sees only the
+    chosen ones."""
+    steps: int = 6000
+    """Steps of both networks."""
+    batch_size: int = 64
+    """Images per step, over all processes together."""
+    size: int = 64
+    """Side of the generated images: 32, 64, 128 or 256; a set of another size is resized."""
+    width: float = 1.0
+    """Factor on the channels of both networks: the cost grows with its square."""
+    out: Path | None = None
+    """Folder of the run; default checkpoints/RECIPE-CLASS."""
+    resume: bool = False
+    """Go on with the run in --out; only --steps may be raised, any other change is refused."""
+    overwrite: bool = False
+    """Replace the run in --out."""
+    seed: int = 0
+    """Initial weights and every draw."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto`: CUDA where there is one."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of convolutions and matrix products; `auto` times two steps of each on a CPU and takes
+    bfloat16 on CUDA."""
+    cuda_graphs: bool = True
+    """Capture the step as CUDA graphs; no effect on a CPU or with several processes."""
+    log_every: int = 50
+    """Steps between two lines of the log."""
+    evaluate_every: int | None = None
+    """Steps between two sample grids and judgements; default a twentieth of --steps."""
+    evaluation_images: int = 256
+    """Images per chosen class that are judged each time."""
+    judge: Literal["classifier", "none"] = "classifier"
+    """Choose the checkpoint by class KID on features of a classifier trained on the training
+    split, or keep the last one."""
+    save_seconds: float = 60.0
+    """Seconds between two saves of the state that --resume needs; no effect on the result."""
+    guards: Literal["warn", "stop", "off"] = "warn"
+    """What to do when a guard finds that the discriminator has won, a class has collapsed, is
+    copied from the training images, or comes out as another."""
+    dry_run: bool = False
+    """Print the whole configuration, the parameters, the memory and an estimate of the time;
+    train nothing."""
+    json: bool = False
+    """Print one JSON object on stdout."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "log_every", "evaluation_images"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name.replace('_', '-')} must be at least 1")
+        if self.batch_size < 2:
+            raise InputError("--batch-size must be at least 2")
+        if not 0.05 <= self.width <= 8:
+            raise InputError(f"--width must be from 0.05 to 8, got {self.width}")
+        if self.evaluate_every is not None and self.evaluate_every < 1:
+            raise InputError("--evaluate-every must be at least 1")
+
+
+@dataclass(frozen=True)
+class TrainConfig(PartChoices, RunChoices):
+    """Train a conditional GAN on the training split of an image set.
+
+    `gan-train --class 0` is enough: the recipe `tail` on the simulated survey. Every part of a
+    recipe is one flag, `None` meaning as the recipe has it. Ctrl-C saves; --resume goes on, bit
+    for bit where it stopped.
+    """
+
+    @property
+    def steps_between_evaluations(self) -> int:
+        """Steps between two judgements."""
+        return self.evaluate_every or max(1, self.steps // 20)
+
+
+RUN_ONLY = ("resume", "overwrite", "dry_run", "json", "out", "device", "save_seconds", "data")
+"""Fields that do not change what is learned (the images themselves are compared instead)."""

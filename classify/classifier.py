@@ -61,6 +61,11 @@ class TrainedClassifier:
         """Channels of the images that it takes."""
         return self.specification.channels
 
+    @property
+    def takes_flux(self) -> bool:
+        """Whether the images are float32 flux rather than uint8."""
+        return self.normalisation.stretch is not None
+
     def network_input(self, pixels: torch.Tensor) -> torch.Tensor:
         """(n, C, H, W) stored pixels to what the network sees, on the device."""
         scaled = self.normalisation(pixels.to(self.device))

@@ -44,15 +44,20 @@ class ValidationScore:
 
 def score_validation(logits: torch.Tensor, validation: ImageSet) -> ValidationScore:
     """Score (n, K) logits against the labels of the set."""
-    labels = torch.from_numpy(validation.labels)
+    return score_logits(logits, validation.labels)
+
+
+def score_logits(logits: torch.Tensor, truth: np.ndarray) -> ValidationScore:
+    """Score (n, K) logits against (n,) int64 labels."""
+    labels = torch.from_numpy(truth)
     classes = logits.shape[1]
     losses = torch.nn.functional.cross_entropy(logits.double(), labels, reduction="none").numpy()
     right = (logits.argmax(dim=1) == labels).numpy()
-    counts = np.bincount(validation.labels, minlength=classes)
+    counts = np.bincount(truth, minlength=classes)
     present = counts > 0
     recall = np.full(classes, np.nan)
-    hits = np.bincount(validation.labels, weights=right, minlength=classes)
-    sums = np.bincount(validation.labels, weights=losses, minlength=classes)
+    hits = np.bincount(truth, weights=right, minlength=classes)
+    sums = np.bincount(truth, weights=losses, minlength=classes)
     recall[present] = hits[present] / counts[present]
     return ValidationScore(
         recall=recall,

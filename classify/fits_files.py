@@ -1,0 +1,113 @@
+"""FITS images: the HDU, masked pixels, and the stretch that turns flux into what was trained on.
+
+Rows of a FITS image count from the bottom, those of a JPEG from the top; the array is flipped, so
+that the same galaxy turns the same way in both.
+"""
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from galaxies.errors import InputError
+from galaxies.image_files import BadImageError
+from galaxies.pixels import Stretch
+
+FITS_ENDINGS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz")
+MOST_MASKED = 0.5
+
+
+@dataclass(frozen=True)
+class FitsReading:
+    """How FITS files are read.
+
+    Attributes
+    ----------
+    hdu : int or None
+        Number of the HDU; ``None`` takes the first that holds an image.
+    stretch : Stretch or None
+        Flux to [0, 1]; ``None`` measures it on each image: black one standard deviation below
+        the sky, softening three above it, white at the 99.7th percentile.
+    """
+
+    hdu: int | None = None
+    stretch: Stretch | None = None
+
+
+def is_fits_file(name: str) -> bool:
+    """Whether a file name has a FITS ending."""
+    return name.lower().endswith(FITS_ENDINGS)
+
+
+def read_flux(source: Path | bytes, name: str, reading: FitsReading) -> tuple[np.ndarray, float]:
+    """Flux (C, H, W) float32 with masked pixels filled by the sky, and the share that was masked.
+
+    Raises
+    ------
+    BadImageError
+        If the file is not FITS, has no such image, or more than half of its pixels are NaN.
+    InputError
+        If astropy is not installed.
+    """
+    try:
+        from astropy.io import fits
+    except ImportError:
+        raise InputError("FITS files need an extra: pip install 'galaxy-augment[fits]'") from None
+    try:
+        with fits.open(io.BytesIO(source) if isinstance(source, bytes) else source) as units:
+            data = _choose(units, name, reading.hdu)
+    except (OSError, ValueError, TypeError, EOFError) as error:
+        raise BadImageError(f"{name} is corrupt or not FITS ({error})") from None
+    if data.ndim == 2:
+        data = data[None]
+    if data.ndim != 3:
+        raise BadImageError(f"{name}: the image has {data.ndim} axes; 2 or 3 are needed")
+    if not 1 <= data.shape[0] <= 10:
+        raise BadImageError(f"{name}: {data.shape[0]} bands; 1 to 10 are supported")
+    flux = data.astype(np.float32)[:, ::-1, :].copy()
+    masked = ~np.isfinite(flux)
+    share = float(masked.mean())
+    if share > MOST_MASKED:
+        raise BadImageError(f"{name}: {100 * share:.0f} % of the pixels are NaN or infinite")
+    for band, mask in zip(flux, masked, strict=True):
+        if mask.any():
+            band[mask] = np.median(band[~mask]) if not mask.all() else 0.0
+    return flux, share
+
+
+def flux_to_bytes(flux: np.ndarray, stretch: Stretch | None) -> np.ndarray:
+    """Flux (C, H, W) float32 to (H, W, C) uint8 by an asinh stretch, the same for all bands."""
+    unit = (stretch or measured_stretch(flux)).compress(torch.from_numpy(flux))
+    return np.rint(unit.numpy() * 255).astype(np.uint8).transpose(1, 2, 0)
+
+
+def measured_stretch(flux: np.ndarray) -> Stretch:
+    """Stretch from the sky's median and median absolute deviation, and the bright end."""
+    sky = float(np.median(flux))
+    noise = float(1.4826 * np.median(np.abs(flux - sky)))
+    if noise == 0:
+        noise = float(flux.std()) or 1.0
+    black = sky - noise
+    white = max(float(np.percentile(flux, 99.7)), black + 10 * noise)
+    return Stretch(black=black, white=white, softening=3 * noise)
+
+
+def _choose(units: Iterable[Any], name: str, number: int | None) -> np.ndarray:
+    images = [
+        (index, unit)
+        for index, unit in enumerate(units)
+        if getattr(unit, "is_image", False) and unit.header.get("NAXIS", 0) >= 2
+    ]
+    listed = ", ".join(str(index) for index, _ in images) or "none"
+    if number is None:
+        if not images:
+            raise BadImageError(f"{name} holds no image")
+        return np.asarray(images[0][1].data)
+    for index, unit in images:
+        if index == number:
+            return np.asarray(unit.data)
+    raise BadImageError(f"{name}: HDU {number} is not an image (images: {listed})")

@@ -1,0 +1,198 @@
+"""What ``classify-predict`` does once its arguments are read."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from classify.conformal import coverage_report
+from classify.fits_files import FitsReading
+from classify.inputs import Batch, Item, list_items, read_batches
+from classify.metrics import evaluate, table
+from classify.predict import ClassifyPredict
+from classify.service import ClassifierService, Prediction, Questions, load_service
+from classify.train_command import choose_device
+from galaxies.atomic import refuse_existing, whole_file, whole_folder
+from galaxies.command_line import print_json, warn
+from galaxies.errors import InputError
+from galaxies.pixels import Stretch
+
+
+def classify_predict(config: ClassifyPredict) -> None:
+    """Predict every image and print or write the answers."""
+    if config.csv is not None:
+        refuse_existing(config.csv, overwrite=config.overwrite)
+        _require_parquet(config.csv)
+    if config.grad_cam is not None:
+        refuse_existing(config.grad_cam, overwrite=config.overwrite)
+    stretch = None if config.fits_range is None else Stretch(*config.fits_range)
+    service = load_service(
+        config.checkpoint,
+        choose_device(config.device),
+        crop=config.crop,
+        fits=FitsReading(config.hdu, stretch),
+    )
+    items = list_items(config.images, service.reader, side=config.side, recursive=config.recursive)
+    first, count = config.shard_numbers()
+    items = items[first - 1 :: count]
+    if config.grad_cam is None:
+        answers, labels = _answer(config, service, items, None)
+    else:
+        with whole_folder(config.grad_cam, overwrite=config.overwrite) as folder:
+            answers, labels = _answer(config, service, items, folder)
+    if config.csv is not None:
+        write_table(answers, service.class_names, config.csv, overwrite=config.overwrite)
+    if config.json:
+        print_json([answer.as_json() for answer in answers])
+    else:
+        for answer in answers:
+            print(_line(answer))
+    if config.evaluate:
+        _evaluate(config, service, answers, labels)
+
+
+def write_table(
+    answers: list[Prediction], class_names: tuple[str, ...], path: Path, *, overwrite: bool = False
+) -> None:
+    """Write id, class, probabilities, set and flags as CSV or Parquet."""
+    rows = [table_row(answer, class_names) for answer in answers]
+    with whole_file(path, overwrite=overwrite) as temporary:
+        if path.suffix.lower() == ".parquet":
+            import pyarrow
+            import pyarrow.parquet
+
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)
+            return
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            header = list(rows[0]) if rows else ["id"]
+            writer = csv.DictWriter(file, header)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def table_row(answer: Prediction, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """One row of the table; the same keys for every image."""
+    names = answer.prediction_set
+    return {
+        "id": answer.name,
+        "class": answer.label,
+        **{f"p_{name}": answer.probabilities.get(name) for name in class_names},
+        "set": None if names is None else "|".join(names),
+        "set_size": None if names is None else len(names),
+        "unlike_training": answer.unlike_training,
+        "distance": answer.distance,
+        "disagreement": answer.disagreement,
+        "nearest_training": "|".join(n.id for n in answer.neighbours) or None,
+    }
+
+
+def _answer(
+    config: ClassifyPredict, service: ClassifierService, items: list[Item], folder: Path | None
+) -> tuple[list[Prediction], list[str | None]]:
+    questions = Questions(
+        level=config.level,
+        set_kind=config.set_kind,
+        neighbours=config.neighbours,
+        grad_cam=folder is not None,
+        average_symmetries=config.average_symmetries,
+        dropout_samples=config.dropout_samples,
+    )
+    answers: list[Prediction] = []
+    labels: list[str | None] = []
+    bad: list[str] = []
+    with tqdm(total=len(items), desc="classify-predict", unit="image", leave=False) as bar:
+        for batch in read_batches(items, service.reader, config.batch_size):
+            bad += [reason for _, reason in batch.bad]
+            if batch.items:
+                names = [item.name for item in batch.items]
+                found = service.predict_pixels(names, batch.pixels, questions)
+                if folder is not None:
+                    _write_evidence(found, batch, service, folder, start=len(answers))
+                answers += found
+                labels += [item.label for item in batch.items]
+            bar.update(len(batch.items) + len(batch.bad))
+    if bad and not config.skip_bad:
+        raise InputError(
+            f"{len(bad)} of {len(items)} images cannot be used (--skip-bad leaves them out): "
+            + "; ".join(bad)
+        )
+    if bad:
+        warn(f"left out {len(bad)} of {len(items)} images: " + "; ".join(bad))
+    if not answers:
+        raise InputError("no image is left to predict")
+    return answers, labels
+
+
+def _write_evidence(
+    answers: list[Prediction],
+    batch: Batch,
+    service: ClassifierService,
+    folder: Path,
+    *,
+    start: int,
+) -> None:
+    from classify.evidence_picture import write_evidence_picture
+
+    stretch = _stretch_of(service)
+    for index, (answer, pixels) in enumerate(zip(answers, batch.pixels, strict=True)):
+        stem = Path(answer.name).stem
+        write_evidence_picture(
+            torch.as_tensor(pixels), answer, stretch, folder / f"{start + index:06d}_{stem}.png"
+        )
+
+
+def _stretch_of(service: ClassifierService) -> Stretch | None:
+    classifier = service.classifier
+    member = classifier.members[0] if hasattr(classifier, "members") else classifier
+    return member.normalisation.stretch
+
+
+def _evaluate(
+    config: ClassifyPredict,
+    service: ClassifierService,
+    answers: list[Prediction],
+    labels: list[str | None],
+) -> None:
+    """Report on stderr when stdout belongs to a program."""
+    import sys
+
+    names = service.class_names
+    foreign = sorted({str(label) for label in labels if label not in names})
+    if foreign:
+        raise InputError(
+            f"--evaluate: these labels are not classes of the checkpoint: {', '.join(foreign)}; "
+            f"its classes are {', '.join(names)}"
+        )
+    truth = np.array([names.index(str(label)) for label in labels])
+    probabilities = np.array([[a.probabilities[name] for name in names] for a in answers])
+    stream = sys.stderr if config.json else sys.stdout
+    print(table(evaluate(probabilities, truth, names)), file=stream)
+    if service.reference.calibration is not None:
+        sets = service.reference.calibration.sets(probabilities, config.level, config.set_kind)
+        report = coverage_report(sets, truth, names, config.level, config.set_kind)
+        print(f"prediction sets at {100 * config.level:g} %", file=stream)
+        print("\n".join(report.lines()), file=stream)
+
+
+def _line(answer: Prediction) -> str:
+    assert answer.label is not None
+    text = f"{answer.name}: {answer.label} {answer.probabilities[answer.label]:.3f}"
+    if answer.set_in_words is not None:
+        text += f" ({answer.set_in_words})"
+    if answer.unlike_training:
+        text += " [unlike the training images]"
+    if answer.neighbours:
+        text += " nearest: " + ", ".join(f"{n.id} ({n.label})" for n in answer.neighbours)
+    return text
+
+
+def _require_parquet(path: Path) -> None:
+    if path.suffix.lower() != ".parquet":
+        return
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError:
+        raise InputError("a .parquet table needs pyarrow: pip install pyarrow") from None

@@ -4,11 +4,16 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from app.wording import describe_probability, readable
+from galaxies.pixels import Stretch, to_network, to_storage
+
+if TYPE_CHECKING:
+    import torch
 
 STYLE = """
 <style>
@@ -33,6 +38,7 @@ STYLE = """
   overflow-wrap: anywhere; }
 .notice { border-left: .25rem solid #d08a1d; padding: .45rem .8rem; border-radius: .3rem;
   background: color-mix(in srgb, #d08a1d 13%, transparent); font-size: .93rem; margin: .4rem 0; }
+.notice ul { margin: .25rem 0 0; padding-left: 1.1rem; overflow-wrap: anywhere; }
 </style>
 """
 
@@ -67,10 +73,36 @@ def _bar(name: str, value: float, in_set: bool) -> str:
     )
 
 
+def shown_pixels(pixels: np.ndarray, stretch: Stretch | None = None) -> np.ndarray:
+    """Stored pixels of one image as a picture for people.
+
+    Parameters
+    ----------
+    pixels : (C, H, W)
+        uint8, or float32 flux with its stretch.
+
+    Returns
+    -------
+    (H, W, 1 or 3) uint8
+        Grey stays grey. Of more than three bands, taken to run from blue to red, three are shown
+        with the red one in red: for ugriz these are i, r and g.
+    """
+    import torch
+
+    unit = to_network(torch.from_numpy(np.ascontiguousarray(pixels)), stretch)
+    values = to_storage(unit).numpy()
+    count = len(values)
+    if count > 3:
+        values = values[[count - 2, count // 2, 1]]
+    elif count == 2:
+        values = values.astype(np.float32).mean(axis=0, keepdims=True).round().astype(np.uint8)
+    return values.transpose(1, 2, 0)
+
+
 def png_bytes(pixels: np.ndarray, side: int | None = None) -> bytes:
     """(H, W, C) uint8 as a PNG; ``side`` enlarges small images without inventing detail.
 
-    One channel is grey, three are red, green and blue; of other counts the first is shown.
+    One channel is grey, three are red, green and blue.
     """
     shown = pixels if pixels.shape[2] == 3 else pixels[..., :1].repeat(3, axis=2)
     image = Image.fromarray(np.ascontiguousarray(shown))
@@ -88,19 +120,27 @@ def picture(pixels: np.ndarray, alternative: str, side: int = 352) -> str:
     return f'<img class="picture" alt="{escape(alternative)}" src="{_address(pixels, side)}">'
 
 
+def thumbnail(pixels: "torch.Tensor", stretch: Stretch | None, side: int = 48) -> str:
+    """Stored pixels of one image as the address of a small picture, for a table."""
+    return _address(shown_pixels(pixels.numpy(), stretch), side)
+
+
 def tiles(pictures: Sequence[tuple[np.ndarray, str]], side: int = 128) -> str:
     """A grid of small pictures with a caption below each; as many columns as fit."""
     figures = "".join(
         f'<figure><img alt="{escape(caption)}" src="{_address(pixels, side)}">'
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
+        + (f"<figcaption>{escape(caption)}</figcaption>" if caption else "")
+        + "</figure>"
         for pixels, caption in pictures
     )
     return f'<div class="tiles">{figures}</div>'
 
 
-def notice(sentence: str) -> str:
-    """A sentence that should not be overlooked."""
-    return f'<div class="notice" role="note">{escape(sentence)}</div>'
+def notice(sentence: str, items: Sequence[str] = ()) -> str:
+    """A sentence that should not be overlooked, and a list below it."""
+    below = "".join(f"<li>{escape(item)}</li>" for item in items)
+    below = f"<ul>{below}</ul>" if below else ""
+    return f'<div class="notice" role="note">{escape(sentence)}{below}</div>'
 
 
 def _address(pixels: np.ndarray, side: int) -> str:

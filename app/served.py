@@ -9,16 +9,22 @@ from app.cli import ClassifyAppConfig
 from app.uploads import MEBIBYTE, Limits
 
 if TYPE_CHECKING:
-    from classify.service import PredictionService
+    from classify.service import ClassifierService
+    from galaxies.image_set import ImageSet
+    from gan.sampling import LoadedGenerator
 
 _choices: list[ClassifyAppConfig] = []
-_one_at_a_time = threading.Lock()
+_loading = threading.RLock()
+
+computing = threading.Lock()
+"""Held while a network computes: one image at a time on all cores is faster than many at once."""
 
 
 def use(config: ClassifyAppConfig) -> None:
     """Serve these choices from now on; forgets what was loaded for others."""
     _choices[:] = [config]
-    classifier.cache_clear()
+    for loader in (_load_classifier, _load_generator, _load_samples):
+        loader.cache_clear()
 
 
 def choices() -> ClassifyAppConfig:
@@ -32,3 +38,42 @@ def limits() -> Limits:
     """Bounds of one request, the same at the page and at the endpoint."""
     config = choices()
     return Limits(upload_bytes=config.upload_limit_mb * MEBIBYTE, files=config.max_images)
+
+
+def classifier() -> "ClassifierService":
+    """The classifier, loaded by whoever asks first."""
+    with _loading:
+        return _load_classifier(choices().checkpoint, choices().device)
+
+
+def generator(checkpoint: Path) -> "LoadedGenerator":
+    """One of the generators named at the start."""
+    with _loading:
+        return _load_generator(checkpoint, choices().device)
+
+
+def samples() -> "ImageSet | None":
+    """Held-out images of the checkpoint to try without a file of one's own."""
+    with _loading:
+        return _load_samples(choices().checkpoint)
+
+
+@cache
+def _load_classifier(checkpoint: Path, device: str) -> "ClassifierService":
+    from classify.service import load_service
+
+    return load_service(checkpoint, device)
+
+
+@cache
+def _load_generator(checkpoint: Path, device: str) -> "LoadedGenerator":
+    from gan.sampling import load_generator
+
+    return load_generator(checkpoint, device)
+
+
+@cache
+def _load_samples(checkpoint: Path) -> "ImageSet | None":
+    from classify.samples import read_samples
+
+    return read_samples(checkpoint)

@@ -1,10 +1,11 @@
 """One process, one port: the page and ``POST /predict`` over one loaded network."""
 
-import os
+import contextlib
 import socket
 import sys
 import threading
 import webbrowser
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,7 @@ _EVERYWHERE = ("0.0.0.0", "::")  # the wildcard addresses, not a default
 
 def serve(config: ClassifyAppConfig) -> None:
     """Load, check, listen; returns when interrupted."""
+    refuse_wrong_folders(config)
     served.use(config)
     with _listen(config.host, config.port) as listener:
         port = listener.getsockname()[1]
@@ -38,7 +40,7 @@ def serve(config: ClassifyAppConfig) -> None:
                 print(f"open {address} (programs: POST {address}/predict); Ctrl-C stops it")
             sys.stdout.flush()
             if config.open_browser and not config.api_only:
-                webbrowser.open(address)
+                threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
 
         server = _AnnouncedServer(
             uvicorn.Config(
@@ -50,7 +52,25 @@ def serve(config: ClassifyAppConfig) -> None:
             ),
             announce,
         )
-        server.run(sockets=[listener])
+        with contextlib.suppress(KeyboardInterrupt):  # how a server is meant to be stopped
+            server.run(sockets=[listener])
+
+
+def refuse_wrong_folders(config: ClassifyAppConfig) -> None:
+    """Look at every folder that was named, before anything is loaded or listened to.
+
+    Raises
+    ------
+    InputError
+        If a folder is not what its flag asks for.
+    """
+    from gan.checkpoint import read_description
+
+    for checkpoint in config.gan:
+        read_description(checkpoint)
+    for folder in config.results:
+        if not folder.is_dir():
+            raise InputError(f"{folder} is not a folder of augment-and-eval (--results)")
 
 
 def create_application(config: ClassifyAppConfig, port: int = 8501) -> "ASGIApp":
@@ -70,40 +90,41 @@ def create_application(config: ClassifyAppConfig, port: int = 8501) -> "ASGIApp"
 
 
 def _configure_streamlit(config: ClassifyAppConfig, port: int) -> None:
-    """Streamlit reads its settings from the environment, once, when it is first asked."""
+    """Give Streamlit its settings, over those of a config file that lies about."""
+    from streamlit.web.bootstrap import load_config_options
+
     hosts = [] if config.host in _EVERYWHERE else ["127.0.0.1", "localhost", "::1", config.host]
-    options = {
-        "SERVER_ADDRESS": config.host,
-        "SERVER_PORT": str(port),
-        "SERVER_HEADLESS": "true",
+    options: dict[str, object] = {
+        "server.address": config.host,
+        "server.port": port,
+        "server.headless": True,
         # Its watcher imports every module that it sees, and stumbles over torch.classes.
-        "SERVER_FILE_WATCHER_TYPE": "none",
-        "SERVER_RUN_ON_SAVE": "false",
-        "SERVER_MAX_UPLOAD_SIZE": str(config.upload_limit_mb),
+        "server.fileWatcherType": "none",
+        "server.runOnSave": False,
+        "server.maxUploadSize": config.upload_limit_mb,
         # A page elsewhere that points its own name at this machine gets nothing.
-        "SERVER_ALLOWED_HOSTS": ",".join(dict.fromkeys(hosts)),
-        "BROWSER_GATHER_USAGE_STATS": "false",
-        "CLIENT_TOOLBAR_MODE": "minimal",
-        "CLIENT_SHOW_ERROR_DETAILS": "none",
-        "CLIENT_SHOW_ERROR_LINKS": "false",
-        "LOGGER_LEVEL": "warning",
+        "server.allowedHosts": list(dict.fromkeys(hosts)),
+        "browser.gatherUsageStats": False,
+        "client.toolbarMode": "minimal",
+        "client.showErrorDetails": "none",
+        "client.showErrorLinks": False,
+        "logger.level": "warning",
         **_THEME,
     }
-    for name, value in options.items():
-        os.environ[f"STREAMLIT_{name}"] = value
+    load_config_options({name: value for name, value in options.items() if value != []})
 
 
 _THEME = {
-    "THEME_LIGHT_PRIMARY_COLOR": "#2f5fb3",
-    "THEME_LIGHT_BACKGROUND_COLOR": "#fbfaf8",
-    "THEME_LIGHT_SECONDARY_BACKGROUND_COLOR": "#f0eee9",
-    "THEME_LIGHT_TEXT_COLOR": "#1d2433",
-    "THEME_DARK_PRIMARY_COLOR": "#8db4f5",
-    "THEME_DARK_BACKGROUND_COLOR": "#11151f",
-    "THEME_DARK_SECONDARY_BACKGROUND_COLOR": "#1b2130",
-    "THEME_DARK_TEXT_COLOR": "#e6e8ee",
-    "THEME_BASE_RADIUS": "0.6rem",
-    "THEME_BASE_FONT_SIZE": "17",
+    "theme.light.primaryColor": "#2f5fb3",
+    "theme.light.backgroundColor": "#fbfaf8",
+    "theme.light.secondaryBackgroundColor": "#f0eee9",
+    "theme.light.textColor": "#1d2433",
+    "theme.dark.primaryColor": "#8db4f5",
+    "theme.dark.backgroundColor": "#11151f",
+    "theme.dark.secondaryBackgroundColor": "#1b2130",
+    "theme.dark.textColor": "#e6e8ee",
+    "theme.baseRadius": "0.6rem",
+    "theme.headingFontSizes": ["2.1rem", "1.6rem", "1.3rem", "1.1rem", "1rem", "1rem"],
 }
 
 
@@ -151,11 +172,11 @@ def _host_in_address(host: str) -> str:
 class _AnnouncedServer(uvicorn.Server):
     """Says that it is ready once it is."""
 
-    def __init__(self, config: uvicorn.Config, announce: object) -> None:
+    def __init__(self, config: uvicorn.Config, announce: Callable[[], None]) -> None:
         super().__init__(config)
         self._announce = announce
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started and callable(self._announce):
-            threading.Thread(target=self._announce, daemon=True).start()
+        if self.started:
+            self._announce()

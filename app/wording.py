@@ -1,22 +1,57 @@
 """Plain words for what a classifier answers; nothing here computes an answer."""
 
+import re
 from collections.abc import Sequence
 
 _VOWELS = "aeiou"
+_TURNS = ("clockwise", "anticlockwise", "counterclockwise")
+_ADJECTIVES = (
+    *("edge-on", "face-on", "elliptical", "round", "smooth", "elongated", "disturbed", "merging"),
+    *("irregular", "lenticular", "barred", "unbarred", "peculiar", "featured", "interacting"),
+    *("compact", "double"),
+)
+"""A class whose name ends in one of these is called a galaxy of that kind."""
+
+_ADVICE_WITH_FLAGS = (r"[;(]? *(?:pass|give|use|see|run) --.*$", r" *\(--[^)]*\)", r"--(?=\w)")
 
 
 def readable(class_name: str) -> str:
-    """A class name as a person writes it: ``edge_on`` becomes ``edge-on``."""
-    words = class_name.replace("_", " ").strip()
-    return words.replace("edge on", "edge-on").replace("in between", "in-between")
+    """A class name as a person writes it.
+
+    ``edge_on`` becomes ``edge-on``, ``spiral_clockwise`` ``clockwise spiral``,
+    ``Barred Spiral Galaxies`` ``barred spiral galaxy``.
+    """
+    words = [_lowered(word) for word in class_name.replace("_", " ").split()]
+    if words and words[-1] in _TURNS and len(words) > 1:
+        words = [words[-1], *words[:-1]]
+    if words and words[-1] == "galaxies":
+        words[-1] = "galaxy"
+    text = " ".join(words)
+    for apart, joined in (
+        ("edge on", "edge-on"),
+        ("face on", "face-on"),
+        ("in between", "in-between"),
+    ):
+        text = text.replace(apart, joined)
+    return text
 
 
 def with_article(class_name: str) -> str:
-    """``a merger``, ``an elliptical``; a name of more than three words stays bare."""
+    """``a merger``, ``an edge-on galaxy``; a name that is no noun phrase stands in quotes."""
     words = readable(class_name)
-    if not words or len(words.split()) > 3 or words[0].isdigit():
+    last = words.split()[-1] if words else ""
+    if not last or last.isdigit() or "," in words:
         return f"“{words}”"
+    if last in _ADJECTIVES:
+        words += " galaxy"
+    words = re.sub(r"^(.*?)(?: galaxy)? (with|without|no) ", r"\1 galaxy \2 ", words)
     return f"{'an' if words[0].lower() in _VOWELS else 'a'} {words}"
+
+
+def _lowered(word: str) -> str:
+    """Title case and shouted words in small letters; abbreviations such as QSO stay."""
+    shouted = word.isupper() and len(word) > 3
+    return word.lower() if shouted or word[1:].islower() else word
 
 
 def listed(class_names: Sequence[str]) -> str:
@@ -71,3 +106,11 @@ def describe_record(name: str, right: int, total: int, kind: str) -> str:
     if kind == "recall":
         return f"Of {total:,} test images of the class {words}, it found {right:,}."
     return f"Of {total:,} test images that it called {words}, {right:,} were right."
+
+
+def reason_for_people(message: str, name: str) -> str:
+    """An error of the command line as a visitor of the page reads it: no flags, no file name."""
+    words = message.removeprefix(name).lstrip(": ").strip()
+    for flag in _ADVICE_WITH_FLAGS:
+        words = re.sub(flag, "", words)
+    return words.strip(" ;,")

@@ -125,8 +125,6 @@ def config_from_json(values: dict[str, Any]) -> TrainingConfig:
     """`TrainingConfig` from its JSON form; keys that belong to a command only are left out."""
     known = {field.name for field in dataclasses.fields(TrainingConfig)}
     chosen = {name: value for name, value in values.items() if name in known}
-    if chosen.get("weights") is not None:
-        chosen["weights"] = Path(chosen["weights"])
     return TrainingConfig(**chosen)
 
 

@@ -23,8 +23,9 @@ from classify.determinism import derived_seed, generator_for, isolated_randomnes
 from classify.early_stopping import BestWeights, ValidationScore, score_validation
 from classify.losses import LossPerImage, loss_for
 from classify.mixing import cutmix, mixup
-from classify.networks.registry import NetworkSpecification, build
-from classify.normalisation import Normalisation, normalisation_of
+from classify.networks.pretrained import pretrained_weights
+from classify.networks.registry import NetworkSpecification, build, is_library_name
+from classify.normalisation import Normalisation, imagenet_normalisation, normalisation_of
 from classify.optimisation import make_optimiser, schedule_factor, set_learning_rate
 from classify.pixel_bank import PixelBank
 from classify.resume import load_state, save_state
@@ -138,9 +139,18 @@ class _Run:
             dropout=config.dropout,
             mirror_permutation=tuple(self.permutation.tolist()),
         )
-        self.network = build(self.specification, derived_seed(config.seed, "network")).to(device)
+        self.network = build(
+            self.specification,
+            derived_seed(config.seed, "network"),
+            pretrained=pretrained_weights(config),
+            pretrained_source=str(config.weights),
+        ).to(device)
         choose_trainable(self.network, config.transfer)
-        self.normalisation: Normalisation = normalisation_of(train)
+        self.normalisation: Normalisation = (
+            imagenet_normalisation(train.channels, train.stretch)
+            if config.weights is not None and is_library_name(config.model)
+            else normalisation_of(train)
+        )
         self.bank = PixelBank([train, *([synthetic] if synthetic is not None else [])], device)
         everything = [train.labels, *([synthetic.labels] if synthetic is not None else [])]
         self.labels = torch.from_numpy(np.concatenate(everything)).to(device)

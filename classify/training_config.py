@@ -1,7 +1,6 @@
 """Every choice that shapes the training of one classifier, in one frozen dataclass."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from galaxies.errors import InputError
@@ -74,8 +73,9 @@ class TrainingConfig:
     synthetic_weight: float = 1.0
     """Weight of a synthetic image in the loss; a real one has 1."""
 
-    weights: Path | None = None
-    """File of pretrained weights (safetensors) for --model."""
+    weights: str | None = None
+    """Pretrained weights for --model: a .safetensors or .pth file, or imagenet, from the hub. The
+    images are then normalised as the weights expect."""
     transfer: Transfer = "all"
     """What is trained of a network with pretrained weights: all, the last block and the head,
     or the head alone (frozen)."""
@@ -124,6 +124,10 @@ class TrainingConfig:
             f"--retrain-head-steps must be below --steps {self.steps}",
             self.retrain_head_steps,
         )
+        if self.transfer != "all" and self.weights is None:
+            raise InputError(
+                f"--transfer {self.transfer} freezes a trunk that has learnt nothing; add --weights"
+            )
         if self.loss == "logit-adjusted" and self.balance == "sampling":
             raise InputError(
                 "--loss logit-adjusted has no effect on balanced draws; add --balance none"

@@ -1,0 +1,135 @@
+"""Pretrained weights: from a file, or from the hub, into a library's network before it is cut."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from classify.training_config import TrainingConfig
+from galaxies.errors import InputError
+
+
+HUB = "imagenet"
+"""The value of ``--weights`` that means the hub."""
+
+
+def pretrained_weights(config: TrainingConfig) -> dict[str, torch.Tensor] | None:
+    """What ``--weights`` names, or ``None``."""
+    if config.weights is None:
+        return None
+    if config.weights == HUB:
+        return hub_weights(config.model)
+    return read_weights(Path(config.weights))
+
+
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors of a ``.safetensors`` file, or of a ``.pth`` file of tensors alone.
+
+    Raises
+    ------
+    InputError
+        If the file is absent, damaged, or holds more than tensors (which could run code).
+    """
+    import pickle
+
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise InputError(f"{path} does not exist (--weights)")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} holds no readable weights ({reason})") from None
+    if isinstance(values, dict) and isinstance(values.get("state_dict"), dict):
+        values = values["state_dict"]
+    if not isinstance(values, dict) or not all(
+        isinstance(value, torch.Tensor) for value in values.values()
+    ):
+        raise InputError(f"{path} holds no dictionary of tensors")
+    return values
+
+
+def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], source: str) -> list[str]:
+    """Load weights by name; the head may have other classes, the first layer other channels.
+
+    A first convolution for three colours is folded to other channels by its mean over colours,
+    scaled so that a grey image gives the same activations. Everything else must fit.
+
+    Returns
+    -------
+    list of str
+        Names of the network's tensors that were not loaded: those of the head, if classes differ.
+
+    Raises
+    ------
+    InputError
+        If anything but the head is missing or has another shape: the file belongs to another
+        network.
+    """
+    own = network.state_dict()
+    head = _head_names(network)
+    chosen: dict[str, torch.Tensor] = {}
+    wrong: list[str] = []
+    for name, tensor in own.items():
+        given = weights.get(name)
+        if given is not None and given.shape == tensor.shape:
+            chosen[name] = given
+        elif given is not None and _is_first_convolution(given, tensor):
+            mean = given.mean(dim=1, keepdim=True) * (given.shape[1] / tensor.shape[1])
+            chosen[name] = mean.expand_as(tensor).clone()
+        elif name not in head and not name.endswith("num_batches_tracked"):
+            wrong.append(name)
+    if wrong:
+        raise InputError(
+            f"{source} does not fit the network: {len(wrong)} of its {len(own)} tensors are "
+            f"missing or have another shape, first {wrong[0]}; choose the --model that the "
+            "weights were made for"
+        )
+    network.load_state_dict(chosen, strict=False)
+    return [name for name in own if name not in chosen]
+
+
+def hub_weights(name: str) -> dict[str, torch.Tensor]:
+    """ImageNet weights of a network by name, from the hub (needs a connection or a cache).
+
+    Raises
+    ------
+    InputError
+        If they cannot be had: says to give a file.
+    """
+    from classify.networks.library import TIMM, TORCHVISION, import_timm
+
+    try:
+        if name in TORCHVISION:
+            import torchvision
+
+            builder = TORCHVISION[name][0]
+            chosen = torchvision.models.get_model_weights(builder).DEFAULT
+            return dict(chosen.get_state_dict(progress=False))
+        timm = import_timm()
+        known = TIMM[name][0] if name in TIMM else name
+        return dict(timm.create_model(known, pretrained=True).state_dict())
+    except InputError:
+        raise
+    except Exception as error:  # the hub's client raises many kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"ImageNet weights of {name} cannot be fetched ({reason}); give them as --weights FILE"
+        ) from None
+
+
+def _head_names(network: nn.Module) -> set[str]:
+    last = ""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear):
+            last = name
+    return {f"{last}.weight", f"{last}.bias"}
+
+
+def _is_first_convolution(given: torch.Tensor, own: torch.Tensor) -> bool:
+    same_but_channels = given.shape[0] == own.shape[0] and given.shape[2:] == own.shape[2:]
+    return given.ndim == 4 and given.shape[1] == 3 and same_but_channels

@@ -37,43 +37,42 @@ class NetworkShape:
 
 
 def build_generator(shape: NetworkShape, parts: Parts, generator: torch.Generator) -> nn.Module:
-    """The generator of a recipe, initialised."""
+    """The generator of a recipe, initialised; the global random state stays as it is."""
     arguments = (shape.classes, shape.channels, shape.size, shape.width, parts)
-    if parts.generator == "style":
-        network: nn.Module = StyleGenerator(*arguments)
-        initialise_tail(network, generator)
-    else:
-        network = DcganGenerator(*arguments)
-        initialise_dcgan(network, generator)
+    network: nn.Module
+    with torch.random.fork_rng(devices=[]):  # constructors of layers draw from it
+        if parts.generator == "style":
+            network = StyleGenerator(*arguments)
+            initialise_tail(network, generator)
+        else:
+            network = DcganGenerator(*arguments)
+            initialise_dcgan(network, generator)
     return network.to(memory_format=torch.channels_last)
 
 
 def build_discriminator(shape: NetworkShape, parts: Parts, generator: torch.Generator) -> nn.Module:
-    """The discriminator of a recipe, initialised."""
+    """The discriminator of a recipe, initialised; the global random state stays as it is."""
     arguments = (shape.classes, shape.channels, shape.size, shape.width, parts)
-    if parts.discriminator == "residual":
-        network: nn.Module = ResidualDiscriminator(*arguments)
-        initialise_tail(network, generator)
-    else:
-        network = DcganDiscriminator(*arguments)
-        initialise_dcgan(network, generator)
-    if parts.spectral_norm:
-        _apply_spectral_norm(network, generator)
+    network: nn.Module
+    with torch.random.fork_rng(devices=[]):
+        if parts.discriminator == "residual":
+            network = ResidualDiscriminator(*arguments)
+            initialise_tail(network, generator)
+        else:
+            network = DcganDiscriminator(*arguments)
+            initialise_dcgan(network, generator)
+        if parts.spectral_norm:
+            # Its power iterations start from the global state.
+            torch.default_generator.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+            _apply_spectral_norm(network)
     return network.to(memory_format=torch.channels_last)
 
 
-def _apply_spectral_norm(network: nn.Module, generator: torch.Generator) -> None:
+def _apply_spectral_norm(network: nn.Module) -> None:
     """Spectral norm (Miyato et al. 2018) on every convolution, linear layer and embedding."""
-    modules = [
-        module
-        for module in network.modules()
-        if isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding)
-    ]
-    devices: list[int] = []
-    with torch.random.fork_rng(devices=devices):  # its constructor draws from the global state
-        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
-        for module in modules:
-            nn.utils.parametrizations.spectral_norm(module)
+    layers = (nn.Conv2d, nn.Linear, nn.Embedding)
+    for module in [module for module in network.modules() if isinstance(module, layers)]:
+        nn.utils.parametrizations.spectral_norm(module)
 
 
 def parameter_count(network: nn.Module) -> int:

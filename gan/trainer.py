@@ -43,6 +43,7 @@ from gan.training_config import TrainConfig
 GRID_COLUMNS = 8
 RATE_FACTOR = 0.5  # of both learning rates after a NaN
 EVALUATION_SEED = 77
+CURVE_SECONDS = 20.0  # drawing takes a good part of a second
 
 
 @dataclass(frozen=True)
@@ -155,13 +156,15 @@ class Run:
         )
         self.stepper = make_stepper(self.step, config.cuda_graphs)
         self.number = 0
+        self.last_look = 0  # step at which the sums began
         self.rollbacks = 0
         self.warned: list[str] = []
         self.best: dict[str, Any] = {"score": None, "step": 0, "kid": {}}
         if state:
             self._take_up(state)
         self.last_good = self.step.snapshot()
-        self.last_good_number = self.number
+        self.last_good_number, self.last_good_look = self.number, self.last_look
+        self.last_curve = time.monotonic()
         self.judge = self._make_judge(extractor) if processes.leads else None
         self.log: RunLog | None = None
         if processes.leads:
@@ -192,7 +195,8 @@ class Run:
                 at_end = self.number == config.steps
                 if self.number % config.log_every == 0 or at_end:
                     now = time.perf_counter()
-                    if not self._look(bar, now - tick[0], self.number - tick[1]):
+                    rate = (self.number - tick[1]) / max(now - tick[0], 1e-9)
+                    if not self._look(bar, rate):
                         tick = (time.perf_counter(), self.number)
                         bar.n = self.number
                         continue
@@ -249,6 +253,7 @@ class Run:
                 f"{torch.get_num_threads()}: the result will differ in the last bits"
             )
         self.number = state["number"]
+        self.last_look = state["last_look"]
         self.rollbacks = state["rollbacks"]
         self.warned = list(state["warned"])
         self.best = dict(state["best"])
@@ -265,6 +270,7 @@ class Run:
             self.folder,
             {
                 "number": self.number,
+                "last_look": self.last_look,
                 "rollbacks": self.rollbacks,
                 "warned": self.warned,
                 "best": self.best,
@@ -285,10 +291,11 @@ class Run:
                 tensors[f"{prefix}.{name}"] = value
         write_weights(self.folder, tensors, self.number)
 
-    def _look(self, bar: tqdm, seconds: float, steps: int) -> bool:
+    def _look(self, bar: tqdm, steps_per_second: float) -> bool:
         """Read the sums once, log them; roll back and return false where they are not finite."""
-        means = (self.step.sums / max(1, steps)).tolist()
+        means = (self.step.sums / (self.number - self.last_look)).tolist()
         self.step.sums.zero_()
+        self.last_look = self.number
         values = dict(zip(METRICS, means, strict=True))
         values["penalty"] *= self.step.parts.penalty_every
         row: dict[str, Any] = {
@@ -296,7 +303,7 @@ class Run:
             "step": self.number,
             "images": self.number * self.config.batch_size,
             **{name: round(value, 6) for name, value in values.items()},
-            "images_per_second": round(steps * self.config.batch_size / max(seconds, 1e-9), 1),
+            "images_per_second": round(steps_per_second * self.config.batch_size, 1),
         }
         if guards.is_broken(row):
             self._roll_back()
@@ -325,6 +332,7 @@ class Run:
         # Other numbers than those that led to the NaN.
         self.step.random.manual_seed(self.config.seed + 1 + 1_000_003 * self.rollbacks)
         self.number = self.last_good_number
+        self.last_look = self.last_good_look
         self.rows = [row for row in self.rows if row["step"] <= self.number]
         self._say(
             f"training became NaN at step {broken_at}; rolled back to step {self.number} and "
@@ -343,7 +351,8 @@ class Run:
 
     def _evaluate(self) -> None:
         """Sample, judge, keep the weights where they are the best so far."""
-        self.last_good, self.last_good_number = self.step.snapshot(), self.number
+        self.last_good = self.step.snapshot()
+        self.last_good_number, self.last_good_look = self.number, self.last_look
         if not self.processes.leads:
             return
         generator = self.generator_now()
@@ -366,7 +375,8 @@ class Run:
             kept = score if ready else float("inf")
             self.best = {"score": kept, "step": self.number, "kid": kid}
             self._write_weights()
-        if self.judge is not None or len(self.rows) > 1:
+        if time.monotonic() - self.last_curve > CURVE_SECONDS:
+            self.last_curve = time.monotonic()
             save_curve(self.rows, self.folder / "curve.png")
 
     def _judge(self, generator: LoadedGenerator, row: dict[str, Any]) -> None:

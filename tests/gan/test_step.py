@@ -1,0 +1,174 @@
+"""One training step: gradients go where they belong, averages and feedback follow their rules."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from gan.step import METRICS, TrainingStep
+from gan.training_config import TrainConfig
+
+
+def advance(step: TrainingStep, count: int, first: int = 0) -> None:
+    for number in range(first, first + count):
+        step.draw()
+        step.run(step.is_penalised(number))
+
+
+def weights(step: TrainingStep, name: str) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in getattr(step, name).parameters()])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"recipe": "dcgan"},
+        {"recipe": "tail"},
+        {"loss": "relativistic", "r2": 0.5},
+        {"loss": "hinge", "lecam": 0.1, "class_bound": 0.1},
+        {"discriminator": "convolutional", "spectral_norm": True, "minibatch_deviation": False},
+        {"generator": "convolutional", "class_from": 16, "projection": False},
+        {"symmetries": "none", "augment": ()},
+        {"scope": "class"},
+    ],
+    ids=lambda changes: ",".join(f"{k}={v}" for k, v in changes.items()),
+)
+def test_every_part_trains_both_networks(make_step, changes):
+    step = make_step(**changes)
+    before = {name: weights(step, name) for name in ("generator", "discriminator", "average")}
+    advance(step, 2)
+    for name, old in before.items():
+        new = weights(step, name)
+        assert torch.isfinite(new).all()
+        assert (new - old).abs().max() > 0
+    assert torch.isfinite(step.sums).all()
+
+
+def test_same_seed_same_bytes_and_another_seed_others(make_step):
+    first, second, other = make_step(), make_step(), make_step(seed=1)
+    for step in (first, second, other):
+        advance(step, 3)
+    assert torch.equal(weights(first, "average"), weights(second, "average"))
+    assert not torch.equal(weights(first, "average"), weights(other, "average"))
+
+
+@pytest.mark.parametrize("recipe", ["dcgan", "tail"])
+def test_a_restored_snapshot_repeats_the_future_bit_by_bit(make_step, recipe):
+    step = make_step(recipe=recipe)
+    advance(step, 3)
+    snapshot = step.snapshot()
+    advance(step, 9, first=3)
+    future = step.snapshot()
+    fresh = make_step(recipe=recipe)
+    fresh.restore(snapshot)
+    advance(fresh, 9, first=3)
+    again = fresh.snapshot()
+    assert future.keys() == again.keys()
+    assert all(torch.equal(future[name], again[name]) for name in future)
+
+
+def test_restoring_happens_in_place(make_step):
+    step = make_step()
+    places = {name: tensor.data_ptr() for name, tensor in step.tensors().items()}
+    snapshot = step.snapshot()
+    advance(step, 1)
+    step.restore(snapshot)
+    advance(step, 1)
+    assert places == {name: tensor.data_ptr() for name, tensor in step.tensors().items()}
+
+
+def test_gradients_equal_those_of_backward(make_step):
+    """The generator's step, recomputed the plain way with ``backward``."""
+    step = make_step(augment=(), ema_images=0.0)
+    step.draw()
+    uniforms, latent, noise = step._our_part()
+    reals, labels = step.data.batch(uniforms[:, :3])
+    conditioning = step._conditioning()
+    seen, fake_labels = step._fakes_seen(
+        step.generator(latent, labels, conditioning, noise), labels, uniforms, 1
+    )
+    loss = torch.nn.functional.softplus(-step.discriminator(seen, fake_labels, conditioning)).mean()
+    loss.backward()
+    expected = [p.grad.clone() for p in step.generator.parameters() if p.grad is not None]
+    step.generator.zero_grad(set_to_none=True)
+    captured = {}
+    original = step.optimizers["generator"].step
+    step.optimizers["generator"].step = lambda: captured.update(  # type: ignore[method-assign]
+        {i: p.grad.clone() for i, p in enumerate(step.generator.parameters())}
+    )
+    fakes = step.generator(latent, labels, conditioning, noise)
+    step._step_generator(reals, labels, fakes, uniforms, conditioning)
+    step.optimizers["generator"].step = original  # type: ignore[method-assign]
+    ours = [g for g in captured.values() if g.abs().sum() > 0]
+    expected = [g for g in expected if g.abs().sum() > 0]
+    assert len(ours) == len(expected) > 5
+    for left, right in zip(ours, expected, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-7)
+
+
+def test_average_follows_its_half_life(make_step):
+    step = make_step(ema_images=40.0)
+    step.step_count.fill_(10_000)  # long past the ramp: 8 images a step, 5 steps a half-life
+    old_average, old = weights(step, "average"), weights(step, "generator")
+    advance(step, 1)
+    new = weights(step, "generator")
+    share = 1 - 0.5 ** (8 / 40)
+    expected = old_average + share * (new - old_average)
+    torch.testing.assert_close(weights(step, "average"), expected, rtol=1e-5, atol=1e-7)
+    assert not torch.equal(old, new)
+
+
+def test_a_young_average_looks_back_five_percent(make_step):
+    step = make_step(ema_images=1e9)
+    advance(step, 1)
+    # 8 images seen, half-life 0.4 images: the average is the generator but for 2^-20.
+    torch.testing.assert_close(
+        weights(step, "average"), weights(step, "generator"), rtol=1e-4, atol=1e-6
+    )
+
+
+def test_probability_rises_while_the_discriminator_overfits_and_falls_after(make_step):
+    step = make_step(augment_probability=0.3, augment_target=0.6)
+    real = torch.ones(8)
+    for _ in range(5):
+        step.mean_sign.fill_(1.0)
+        step._observe(torch.tensor(0.0), real, -real, torch.tensor(0.0))
+    assert step.probability.item() == pytest.approx(0.3 + 5 * 8 / 100_000, abs=1e-6)
+    for _ in range(10):
+        step.mean_sign.fill_(0.0)
+        step._observe(torch.tensor(0.0), -real, -real, torch.tensor(0.0))
+    assert step.probability.item() == pytest.approx(0.3 - 5 * 8 / 100_000, abs=1e-6)
+
+
+def test_the_class_ramps_in(make_step):
+    step = make_step(steps=100, condition_from=0.1, condition_full=0.3)
+    seen = []
+    for number in (0, 10, 20, 30, 99):
+        step.step_count.fill_(number)
+        seen.append(step._conditioning().item())
+    assert seen == pytest.approx([0, 0, 0.5, 1, 1])
+
+
+def test_penalty_comes_at_its_interval_only(make_step):
+    step = make_step(r1=1.0, penalty_every=4)
+    assert [step.is_penalised(n) for n in range(6)] == [True, False, False, False, True, False]
+    advance(step, 1, first=1)
+    assert step.sums[METRICS.index("penalty")] == 0
+    advance(step, 1, first=4)
+    assert step.sums[METRICS.index("penalty")] > 0
+
+
+def test_rates_are_lowered_in_place(make_step):
+    step = make_step()
+    step.lower_rates(0.5)
+    for optimizer in step.optimizers.values():
+        assert optimizer.param_groups[0]["lr"].item() == pytest.approx(1e-4)
+
+
+def test_choices_and_parts_have_the_same_names():
+    from gan.recipes import PartChoices, Parts
+
+    choices = {field.name for field in dataclasses.fields(PartChoices)}
+    assert choices == {field.name for field in dataclasses.fields(Parts)}
+    assert choices <= {field.name for field in dataclasses.fields(TrainConfig)}
+    assert all(getattr(TrainConfig(), name) is None for name in choices)

@@ -1,0 +1,357 @@
+"""The arms of an experiment: what each trains with, by a name made of parts.
+
+``balanced+mixup+gan@0.5`` is balanced sampling with symmetries, mixup, and one generated image
+for every two real ones of the class. Parts are joined by ``+``; a value follows ``@``. An arm
+that adds images and names no technique of its own stands on ``balanced``; ``plain+gan@1`` adds
+them to plain training.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from galaxies.errors import InputError
+
+ImageKind = Literal["gan", "placebo", "smote", "real"]
+IMAGE_KINDS: tuple[ImageKind, ...] = ("gan", "placebo", "smote", "real")
+
+TO_BALANCE = -1.0
+"""The dose of ``gan@balance``: as many images as bring the class to the size of the largest."""
+
+_Settings = dict[str, Any]
+
+TECHNIQUES: dict[str, tuple[_Settings, str | None, float, str]] = {
+    "plain": ({}, None, 0.0, "cross-entropy, images drawn as they come"),
+    "class-weights": ({"balance": "class-weights"}, None, 0.0, "loss weighted by 1/count"),
+    "effective-number": (
+        {"balance": "effective-number"}, None, 0.0, "loss weighted by the effective number",
+    ),
+    "sampling": ({"balance": "sampling"}, None, 0.0, "every class drawn equally often"),
+    "sqrt-sampling": ({"balance": "sqrt-sampling"}, None, 0.0, "drawn by the root of the count"),
+    "symmetries": ({"symmetries": True}, None, 0.0, "random symmetries of the square"),
+    "balanced": (
+        {"balance": "sampling", "symmetries": True}, None, 0.0,
+        "every class drawn equally often, random symmetries",
+    ),
+    "randaugment": (
+        {"augment": "physical"}, None, 0.0, "RandAugment restricted to what a telescope could do",
+    ),
+    "mixup": ({}, "mixup", 0.4, "mixup; value: alpha"),
+    "cutmix": ({}, "cutmix", 1.0, "CutMix; value: alpha"),
+    "focal": ({"loss": "focal"}, "focal_gamma", 2.0, "focal loss; value: gamma"),
+    "label-smoothing": ({}, "label_smoothing", 0.1, "label smoothing; value: its share"),
+    "logit-adjusted-loss": (
+        {"loss": "logit-adjusted"}, "logit_adjustment_tau", 1.0,
+        "logit adjustment in the loss (balanced softmax at 1); value: tau",
+    ),
+    "logit-adjusted": ({}, None, 1.0, "logit adjustment after training; value: tau"),
+    "crt": ({}, None, 0.25, "a new head on balanced draws for the last share of the steps (cRT)"),
+}  # fmt: skip
+"""Part -> settings, the setting that its value fills, the default value, and words."""
+
+MODIFIERS: dict[str, tuple[float, str]] = {
+    "filtered": (0.5, "generated images that a classifier of real images calls the class"),
+    "finish": (0.75, "added images only for this share of the steps, then real ones alone"),
+    "weight": (0.5, "weight of an added image in the loss"),
+    "only": (0.0, "added images instead of the real ones of the class"),
+    "again": (0.0, "the same arm with other seeds, for an A/A comparison"),
+}
+"""Part -> default value and words."""
+
+GROUPS: dict[str, str] = {
+    "classic": "plain,class-weights,effective-number,sampling,symmetries,balanced,"
+    "balanced+randaugment,balanced+mixup,balanced+cutmix,balanced+focal,"
+    "symmetries+logit-adjusted,symmetries+logit-adjusted-loss,symmetries+crt,smote@1,placebo@1",
+    "doses": "gan@0.25,gan@0.5,gan@1,gan@2,gan@balance",
+    "generated": "gan@0.5,gan@1,gan@1+filtered,gan@1+finish,gan@1+filtered+finish,best+gan@1",
+    "full": "classic,doses,gan@1+filtered,gan@1+finish,gan@1+filtered+finish,best+gan@1",
+}
+"""Names that stand for several arms."""
+
+
+@dataclass(frozen=True)
+class AddedImages:
+    """Images that an arm adds to its training set.
+
+    Attributes
+    ----------
+    kind : str
+        ``gan``, ``placebo`` (noisy copies), ``smote`` (in feature space), ``real`` (held back).
+    dose : float
+        Added images per real training image of the class, or `TO_BALANCE`.
+    generator : str
+        Which of several generators; empty for the first.
+    keep_above : float
+        Filter: least probability of the class by a classifier of real images; 0 keeps all.
+    instead : bool
+        Whether they take the place of the real images of the class.
+    """
+
+    kind: ImageKind
+    dose: float = 1.0
+    generator: str = ""
+    keep_above: float = 0.0
+    instead: bool = False
+
+    def count(self, real: int, largest: int) -> int:
+        """How many images, for ``real`` images of the class and ``largest`` of the largest."""
+        if self.dose == TO_BALANCE:
+            return max(1, largest - real)
+        return max(1, round(self.dose * real))
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One recipe of training.
+
+    Attributes
+    ----------
+    name : str
+        As the user wrote it.
+    settings : dict
+        Fields of ``classify.training_config.TrainingConfig`` that differ from plain training.
+    images : AddedImages or None
+    base : str
+        Name of the same arm without added images: the baseline that shows what they bring.
+    adjust_logits : float
+        Strength of logit adjustment after training.
+    head_share : float
+        Share of the steps that train a new head (cRT).
+    on_best : bool
+        Stands on the best arm without generated images, chosen on validation in each fold.
+    again : bool
+        Takes other seeds.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    images: AddedImages | None = None
+    base: str = "plain"
+    adjust_logits: float = 0.0
+    head_share: float = 0.0
+    on_best: bool = False
+    again: bool = False
+
+    @property
+    def generated(self) -> bool:
+        """Whether it trains on generated images."""
+        return self.images is not None and self.images.kind == "gan"
+
+    def standing_on(self, best: "Arm") -> "Arm":
+        """The images and modifiers of this arm on the recipe of ``best``."""
+        own = {k: v for k, v in self.settings.items() if k.startswith("synthetic_")}
+        return dataclasses.replace(
+            self,
+            settings={**best.settings, **own},
+            base=best.name,
+            adjust_logits=best.adjust_logits,
+            head_share=best.head_share,
+            on_best=False,
+        )
+
+    def in_words(self) -> str:
+        """What the arm does, for the report."""
+        words = []
+        for part in self.name.split("+"):
+            name, value = _name_and_value(part)
+            kind = name.partition(":")[0]
+            if kind in IMAGE_KINDS:
+                words.append(_images_in_words(kind, value))
+            elif kind == "best":
+                words.append("the best arm without generated images")
+            elif name in TECHNIQUES:
+                words.append(TECHNIQUES[name][3].partition(";")[0])
+            else:
+                words.append(MODIFIERS[name][1])
+        return "; ".join(words)
+
+
+PLAIN_SETTINGS: _Settings = {"balance": "none", "symmetries": False}
+
+
+def parse_arm(name: str) -> Arm:
+    """Read one arm from its name.
+
+    Raises
+    ------
+    InputError
+        If a part is unknown or contradicts another; lists what there is.
+    """
+    parts = [_name_and_value(part) for part in name.split("+")]
+    names = [part for part, _ in parts]
+    if len(set(names)) != len(names):
+        raise InputError(f"arm {name!r} names a part twice")
+    techniques = [(part, value) for part, value in parts if part in TECHNIQUES]
+    added = [(part, value) for part, value in parts if part.partition(":")[0] in IMAGE_KINDS]
+    modifiers = {part: value for part, value in parts if part in MODIFIERS}
+    on_best = "best" in names
+    known = [part for part, _ in techniques + added] + list(modifiers) + ["best"] * on_best
+    for part in names:
+        if part not in known:
+            raise InputError(f"there is no arm {part!r}; {describe_arms()}")
+    if len(added) > 1:
+        raise InputError(f"arm {name!r} adds two kinds of images; name one")
+    if not added and (set(modifiers) - {"again"}):
+        raise InputError(f"arm {name!r}: {', '.join(modifiers)} needs added images, such as gan@1")
+    if on_best and (techniques or not added):
+        raise InputError(f"arm {name!r}: best takes added images alone, such as best+gan@1")
+    if added and not techniques and not on_best:
+        techniques = [("balanced", None)]
+    arm = _with_techniques(Arm(name, dict(PLAIN_SETTINGS), on_best=on_best), techniques)
+    base = "best" if on_best else "+".join(_written(part, value) for part, value in techniques)
+    images = _added_images(added[0], modifiers) if added else None
+    settings = dict(arm.settings)
+    if "finish" in modifiers:
+        settings["synthetic_until"] = _value(modifiers["finish"], MODIFIERS["finish"][0])
+    if "weight" in modifiers:
+        settings["synthetic_weight"] = _value(modifiers["weight"], MODIFIERS["weight"][0])
+    again = "again" in modifiers
+    if images is None:
+        base = base if again else "plain"
+    return dataclasses.replace(arm, settings=settings, images=images, base=base, again=again)
+
+
+def parse_arms(text: str, generators: Iterable[str] = ()) -> list[Arm]:
+    """Read ``a,b,…``, with group names expanded, in order and once each.
+
+    ``plain`` and the base of every arm that adds images are put in where they are missing: a
+    difference needs its baseline. With several ``generators`` an arm ``gan@…`` that names none
+    becomes one arm per generator, ``gan:NAME@…``.
+
+    Parameters
+    ----------
+    text
+        Comma-separated names.
+    generators
+        Names of the generators at hand.
+    """
+    labels = list(generators)
+    found: dict[str, Arm] = {}
+
+    def add(arm: Arm) -> None:
+        found.setdefault(arm.name, arm)
+
+    add(parse_arm("plain"))
+    for name in _expand(text):
+        for written in _per_generator(name, labels):
+            arm = parse_arm(written)
+            if arm.base not in ("plain", "best", arm.name):
+                add(parse_arm(arm.base))
+            add(arm)
+    for arm in found.values():
+        wanted = arm.images.generator if arm.images else ""
+        if wanted and wanted not in labels:
+            raise InputError(
+                f"arm {arm.name!r}: there is no generator {wanted!r}; "
+                f"there are: {', '.join(labels) or 'none'}"
+            )
+    return list(found.values())
+
+
+def describe_arms() -> str:
+    """All parts and groups, on one line."""
+    return (
+        f"parts: {', '.join([*TECHNIQUES, *IMAGE_KINDS, 'best', *MODIFIERS])}; "
+        f"groups: {', '.join(GROUPS)}"
+    )
+
+
+def _expand(text: str) -> list[str]:
+    names = []
+    for name in filter(None, (part.strip() for part in text.split(","))):
+        names += _expand(GROUPS[name]) if name in GROUPS else [name]
+    if not names:
+        raise InputError(f"--arms names no arm; {describe_arms()}")
+    return names
+
+
+def _per_generator(name: str, generators: list[str]) -> list[str]:
+    parts = name.split("+")
+    place = next((i for i, part in enumerate(parts) if part.partition("@")[0] == "gan"), None)
+    if place is None or len(generators) < 2:
+        return [name]
+    rest = parts[place].removeprefix("gan")
+    return [
+        "+".join([*parts[:place], f"gan:{label}{rest}", *parts[place + 1 :]])
+        for label in generators
+    ]
+
+
+def _with_techniques(arm: Arm, techniques: list[tuple[str, str | None]]) -> Arm:
+    settings = dict(arm.settings)
+    for part, value in techniques:
+        own, field, default, _ = TECHNIQUES[part]
+        clash = [
+            field_name
+            for field_name, wanted in own.items()
+            if settings.get(field_name) not in (PLAIN_SETTINGS.get(field_name), wanted)
+        ]
+        if clash:
+            raise InputError(f"arm {arm.name!r}: two parts set {clash[0]} differently")
+        settings |= own
+        number = _value(value, default)
+        if value is not None and field is None and part not in ("logit-adjusted", "crt"):
+            raise InputError(f"arm {arm.name!r}: {part} takes no value")
+        if field is not None:
+            settings[field] = number
+        elif part == "logit-adjusted":
+            arm = dataclasses.replace(arm, adjust_logits=number)
+        elif part == "crt":
+            arm = dataclasses.replace(arm, head_share=number)
+    if settings.get("loss") == "logit-adjusted" and settings["balance"] == "sampling":
+        raise InputError(
+            f"arm {arm.name!r}: the logit-adjusted loss has no effect on balanced draws; use "
+            "symmetries+logit-adjusted-loss"
+        )
+    return dataclasses.replace(arm, settings=settings)
+
+
+def _added_images(part: tuple[str, str | None], modifiers: dict[str, str | None]) -> AddedImages:
+    name, value = part
+    kind, _, generator = name.partition(":")
+    if kind != "gan" and (generator or "filtered" in modifiers):
+        raise InputError(f"only generated images have a generator and a filter, not {kind}")
+    dose = TO_BALANCE if value == "balance" else _value(value, 1.0)
+    if dose != TO_BALANCE and not 0 < dose <= 100:
+        raise InputError(f"the dose of {name} must be above 0 and at most 100, got {value}")
+    if kind == "smote" and "only" in modifiers:
+        raise InputError("smote interpolates real images and cannot take their place")
+    keep = _value(modifiers["filtered"], MODIFIERS["filtered"][0]) if "filtered" in modifiers else 0
+    return AddedImages(
+        kind=next(k for k in IMAGE_KINDS if k == kind),
+        dose=dose,
+        generator=generator,
+        keep_above=keep,
+        instead="only" in modifiers,
+    )
+
+
+def _name_and_value(part: str) -> tuple[str, str | None]:
+    name, at, value = part.partition("@")
+    return name, value if at else None
+
+
+def _written(name: str, value: str | None) -> str:
+    return name if value is None else f"{name}@{value}"
+
+
+def _value(text: str | None, default: float) -> float:
+    if text is None:
+        return default
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{text!r} after @ is not a number (or 'balance', for a dose)") from None
+
+
+def _images_in_words(kind: str, value: str | None) -> str:
+    what = {
+        "gan": "generated images",
+        "placebo": "noisy copies of real images",
+        "smote": "SMOTE in feature space",
+        "real": "further real images",
+    }[kind]
+    if value == "balance":
+        return f"{what} up to the size of the largest class"
+    return f"{_value(value, 1.0):g} {what} per real one of the class"

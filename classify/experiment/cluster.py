@@ -1,0 +1,104 @@
+"""Units on a Dask cluster: images are sent once to each worker, results come back to one store.
+
+Workers need this package, and the results folder on a shared file system where generators are
+trained per fold or generated images are filtered.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from classify.experiment.generators import GeneratorUnit
+from classify.experiment.laboratory import Laboratory, Setting
+from classify.experiment.units import ClassifierUnit, UnitOutput, UnitStore
+from galaxies.errors import InputError
+from galaxies.image_set import ImageSet
+
+_AT_ONCE_PER_THREAD = 2  # units in flight: enough to keep workers busy, few claims held
+
+
+def run_on_dask(
+    units: Sequence[ClassifierUnit | GeneratorUnit],
+    laboratory: Laboratory,
+    store: UnitStore,
+    address: str,
+    resources: dict[str, float] | None,
+    bar: tqdm,
+) -> None:
+    """Train units on the cluster at ``address``.
+
+    Raises
+    ------
+    InputError
+        If dask is not installed or nothing answers at the address.
+    """
+    try:
+        from distributed import Client, as_completed
+    except ImportError:
+        raise InputError("--dask needs: pip install 'galaxy-augment[dask]'") from None
+    try:
+        client = Client(address, timeout="20s")
+    except (OSError, ValueError) as error:
+        raise InputError(f"no Dask scheduler answers at {address} ({error})") from None
+    with client:
+        threads = sum(worker["nthreads"] for worker in client.scheduler_info()["workers"].values())
+        if threads == 0:
+            raise InputError(f"the Dask scheduler at {address} has no workers")
+        images = client.scatter(laboratory.image_set, broadcast=True, hash=False)
+        queue = list(units)
+        claims: dict[str, tuple[Any, Any]] = {}
+        flying = as_completed()
+
+        def submit() -> None:
+            while queue and len(claims) < _AT_ONCE_PER_THREAD * threads:
+                unit = queue.pop(0)
+                if isinstance(unit, GeneratorUnit):
+                    claims[unit.key] = (unit, None)
+                else:
+                    claim = store.claim(unit.key)
+                    if not claim.__enter__() or store.has(unit.key):
+                        claim.__exit__(None, None, None)
+                        continue
+                    claims[unit.key] = (unit, claim)
+                flying.add(
+                    client.submit(
+                        train_remotely, images, laboratory.setting, unit,
+                        key=f"galaxy-augment-{unit.key}", resources=resources, pure=False,
+                    )
+                )  # fmt: skip
+
+        try:
+            submit()
+            for future in flying:
+                key, output = future.result()
+                unit, claim = claims.pop(key)
+                if claim is not None:
+                    store.save(unit, output)
+                    claim.__exit__(None, None, None)
+                bar.update()
+                submit()
+        finally:
+            for _, claim in claims.values():
+                if claim is not None:
+                    claim.__exit__(None, None, None)
+
+
+_opened: dict[tuple[str, str], Laboratory] = {}
+
+
+def train_remotely(
+    images: ImageSet, setting: Setting, unit: ClassifierUnit | GeneratorUnit
+) -> tuple[str, UnitOutput | None]:
+    """Train one unit on a Dask worker; a generator stays on the shared file system."""
+    from classify.experiment.runner import train_unit
+
+    place = (unit.data, repr(setting))
+    if place not in _opened:
+        _opened.clear()
+        _opened[place] = Laboratory(images, setting)
+    laboratory = _opened[place]
+    if isinstance(unit, GeneratorUnit):
+        train_unit(unit, laboratory, UnitStore(setting.folder))
+        return unit.key, None
+    return unit.key, laboratory.run(unit)

@@ -1,0 +1,541 @@
+"""The experiment from its flags to its verdict."""
+
+import dataclasses
+import hashlib
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from classify.experiment.analysis import analyse
+from classify.experiment.arms import TO_BALANCE, Arm, parse_arms
+from classify.experiment.cli import ExperimentConfig
+from classify.experiment.laboratory import Laboratory, Setting, is_checkpoint
+from classify.experiment.leaks import find_leaks
+from classify.experiment.pictures import collect_pictures
+from classify.experiment.planner import GeneratorSource, Planner
+from classify.experiment.quality import measure_quality
+from classify.experiment.record import ArmRecord, ExperimentRecord
+from classify.experiment.report import write_report, write_summary
+from classify.experiment.runner import run_units
+from classify.experiment.scoring import ALL, GROUPS_FILE, Scores, choose_best
+from classify.experiment.screening import earlier_points, in_words, predict
+from classify.experiment.statistics import planned_detectable_effect
+from classify.experiment.units import UnitStore
+from classify.experiment.verdict import in_points
+from classify.synthetic import refuse_leaking
+from classify.training_config import TrainingConfig
+from galaxies.atomic import write_text
+from galaxies.command_line import config_as_json, print_json, warn
+from galaxies.errors import InputError
+from galaxies.image_set import ImageSet
+from galaxies.sources import open_image_set
+from galaxies.split import with_split
+
+CONFIG = "config.json"
+RESULTS = "results.json"
+
+WORKERS_ON_GPU = 6
+"""Small networks leave a GPU idle most of the time; this many trainings share it."""
+
+MAY_CHANGE = (
+    "arms", "repeats", "gan", "synthetic", "workers", "dask", "dask_resources", "overwrite",
+    "report_only", "json", "device", "allow_leak", "draws", "measure", "false_positive_rate",
+    "precision", "smallest_effect", "sharp_enough", "screen", "screen_from", "features",
+    "feature_weights", "real_counts", "out",
+)  # fmt: skip
+"""Flags that may differ when a results folder is gone on with: finished runs stay valid."""
+
+
+@dataclass(frozen=True)
+class OpenLaboratory:
+    """Opens the laboratory in a worker process."""
+
+    data: str
+    setting: Setting
+
+    def __call__(self) -> Laboratory:
+        """Open the set and find its folds again."""
+        torch.set_num_threads(self.setting.threads)
+        return Laboratory(open_experiment_set(self.data, self.setting.folds), self.setting)
+
+
+def run(config: ExperimentConfig) -> dict[str, Any]:
+    """Run or continue the experiment; returns the content of ``results.json``."""
+    if config.report_only:
+        return _report_only(config)
+    image_set = open_experiment_set(config.data, config.folds)
+    class_index = image_set.class_index(config.classes[0] if config.classes else 0)
+    folder = config.out or _default_folder(config, image_set, class_index)
+    notes = _checked_for_leaks(image_set, config)
+    _prepare_folder(folder, config)
+    setting = _setting(config, folder, class_index)
+    laboratory = Laboratory(image_set, setting)
+    _refuse_small(laboratory, config)
+    arms = _arms_of(config)
+    store = UnitStore(folder)
+    store.sweep()
+    _print_plan(config, laboratory, arms)
+    train = partial(
+        run_units,
+        laboratory=laboratory,
+        store=store,
+        workers=_workers(config, setting),
+        open_laboratory=OpenLaboratory(config.data, setting),
+        dask=config.dask,
+        dask_resources=config.dask_resource_values() or None,
+    )
+    keeps: list[int | None] = [config.keep or None, *config.real_count_values()]
+    sources = _sources(config, laboratory, arms, keeps, train)
+    if config.screen:
+        return _screen(config, laboratory, sources)
+    planner = Planner(laboratory, sources)
+    direct = [arm for arm in arms if not arm.on_best]
+    train(planner.units(direct, config.repeats, keeps), title="arms")
+    record = _record(config, laboratory, planner, direct, keeps, sources, notes)
+    late = [arm for arm in arms if arm.on_best]
+    if late:
+        record = _with_late_arms(config, folder, record, planner, late, direct, train)
+    record.write(folder)
+    if record.grouped:
+        assert image_set.group is not None
+        np.save(folder / GROUPS_FILE, image_set.group.astype(str), allow_pickle=False)
+    results = analyse(folder, record)
+    results["pictures"] = collect_pictures(folder, laboratory, sources)
+    if any(arm.generated for arm in arms):
+        results["quality"] = measure_quality(
+            config.features, config.feature_weights, laboratory, sources, record, keeps[0]
+        )
+    return _finish(config, folder, results)
+
+
+def open_experiment_set(data: str, folds: int) -> ImageSet:
+    """The real images in memory; with their split unless folds replace it."""
+    image_set = open_image_set(data)
+    if image_set.is_synthetic:
+        raise InputError(f"{data} is a generated set; --data takes real images")
+    return (image_set if folds else with_split(image_set)).in_memory()
+
+
+def _report_only(config: ExperimentConfig) -> dict[str, Any]:
+    if config.out is None:
+        raise InputError("--report-only needs the results folder: pass --out results/NAME")
+    record = ExperimentRecord.read(config.out)
+    changed = {
+        name: getattr(config, name)
+        for name in ("measure", "false_positive_rate", "precision", "smallest_effect",
+                     "sharp_enough", "draws")
+        if getattr(config, name) != _default(name)
+    }  # fmt: skip
+    if changed:
+        record = dataclasses.replace(record, settings={**record.settings, **changed})
+    results = analyse(config.out, record)
+    stored = _stored_results(config.out)
+    for name in ("pictures", "quality"):
+        if name in stored:
+            results[name] = stored[name]
+    return _finish(config, config.out, results)
+
+
+def _finish(config: ExperimentConfig, folder: Path, results: dict[str, Any]) -> dict[str, Any]:
+    write_text(folder / RESULTS, json.dumps(results, indent=1, allow_nan=False) + "\n")
+    write_summary(folder, results)
+    report = write_report(folder, results)
+    verdict = results["verdict"]
+    if config.json:
+        shown = ("class", "repeats", "arms", "comparisons", "verdict")
+        told = {name: results[name] for name in shown}
+        print_json({**told, "folder": str(folder), "report": str(report)})
+    else:
+        for line in terminal_table(results):
+            print(line)
+        print(verdict["sentence"])
+        print(f"verdict: {verdict['claim'] or 'none'}")
+        print(f"report: {report}")
+    return results
+
+
+def _screen(
+    config: ExperimentConfig,
+    laboratory: Laboratory,
+    sources: dict[tuple[str, int, int | None], GeneratorSource],
+) -> dict[str, Any]:
+    """Cheap measures of the generators, and what finished experiments predict from them."""
+    quality = measure_quality(
+        config.features, config.feature_weights, laboratory, sources, None, config.keep or None
+    )
+    folders = config.screen_from or tuple(
+        path.parent for path in sorted(Path("results").glob(f"*/{RESULTS}"))
+    )
+    points = earlier_points(folders, laboratory.digest, laboratory.class_name, quality["features"])
+    for point in quality["points"]:
+        point["predicted"] = predict(points, point["measures"])
+    if config.json:
+        print_json(quality)
+    else:
+        for point in quality["points"]:
+            shown = ", ".join(
+                f"{name} {value:.3g}"
+                for name, value in point["measures"].items()
+                if value is not None
+            )
+            print(f"{point['name']}: {shown}")
+            print(in_words(point["name"], point["predicted"]))
+    return quality
+
+
+def terminal_table(results: dict[str, Any]) -> list[str]:
+    """One line per arm: what it scored on the augmented class."""
+    name = results["class"]
+    rate = f"recall at {100 * results['matched']['false_positive_rate']:g} % FP"
+    width = max(len(arm) for arm in results["arms"])
+    lines = [f"{'arm':<{width}}  recall  precision  {rate}  average precision  mean recall"]
+    for arm, classes in results["arms"].items():
+        own = classes.get(name, {})
+        cells = [
+            (_mean(own.get("recall")), 6),
+            (_mean(own.get("precision")), 9),
+            (_mean(own.get("recall_at_false_positive_rate")), len(rate)),
+            (_mean(own.get("average_precision")), 17),
+            (_mean(results["overall"][arm]["macro_recall"]), 11),
+        ]
+        lines.append(
+            f"{arm:<{width}}  "
+            + "  ".join(f"{'–' if v is None else format(v, '.3f'):>{w}}" for v, w in cells)
+        )
+    return lines
+
+
+def _mean(values: Sequence[float | None] | None) -> float | None:
+    known = [value for value in values or () if value is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _default_folder(config: ExperimentConfig, image_set: ImageSet, class_index: int) -> Path:
+    name = Path(config.data).stem or "data"
+    return Path("results") / f"{name}-{image_set.class_names[class_index].replace(' ', '_')}"
+
+
+def _default(name: str) -> Any:
+    return next(f.default for f in dataclasses.fields(ExperimentConfig) if f.name == name)
+
+
+def _stored_results(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+def _prepare_folder(folder: Path, config: ExperimentConfig) -> None:
+    """Continue an experiment of the same kind; refuse another one."""
+    path = folder / CONFIG
+    wanted = config_as_json(config)
+    if path.is_file() and not config.overwrite:
+        try:
+            stored = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path} is damaged ({error}); pass --overwrite") from None
+        for name, value in stored.items():
+            if name not in MAY_CHANGE and name in wanted and wanted[name] != value:
+                raise InputError(
+                    f"{folder} holds an experiment with --{name.replace('_', '-')} {value}, not "
+                    f"{wanted[name]}; choose another --out or pass --overwrite"
+                )
+    elif folder.exists() and not path.is_file() and any(folder.iterdir()) and not config.overwrite:
+        raise InputError(f"{folder} exists and is no experiment; choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(wanted, indent=1) + "\n")
+
+
+def _checked_for_leaks(image_set: ImageSet, config: ExperimentConfig) -> list[str]:
+    """What crosses the split: refused, or with --allow-leak repeated in the report."""
+    found = find_leaks(image_set, folds=config.folds)
+    if found and not config.allow_leak:
+        raise InputError(
+            f"{config.data} leaks: {'; '.join(found)}; make a split that keeps them together "
+            "(galaxy-set split --group …), or pass --allow-leak, which marks the report"
+        )
+    for line in found:
+        warn(f"leak allowed: {line}")
+    return [f"Leak allowed by --allow-leak: {line}" for line in found]
+
+
+def _setting(config: ExperimentConfig, folder: Path, class_index: int) -> Setting:
+    device = config.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("--device cuda, but torch finds no CUDA device")
+    return Setting(
+        folder=folder.resolve(),
+        class_index=class_index,
+        folds=config.folds,
+        seed=config.seed,
+        device=device,
+        threads=config.threads,
+        training={
+            "model": config.model,
+            "steps": config.steps,
+            "batch_size": config.batch_size,
+            "learning_rate": config.learning_rate,
+            "best_by": config.best_by,
+            "validate_every": max(1, config.steps // 8),
+        },
+    )
+
+
+def _refuse_small(laboratory: Laboratory, config: ExperimentConfig) -> None:
+    """Every side of every fold needs images of the class."""
+    labels = laboratory.image_set.labels
+    for fold in laboratory.folds(config.keep or None):
+        for side in ("train", "validation", "test"):
+            own = int((labels[getattr(fold, side)] == laboratory.setting.class_index).sum())
+            if own < 2:
+                raise InputError(
+                    f"the {side} side of fold {fold.index} holds {own} images of "
+                    f"{laboratory.class_name}; an experiment needs 2 or more"
+                )
+
+
+def _arms_of(config: ExperimentConfig) -> list[Arm]:
+    if config.gan:
+        names = generator_names(config.gan)
+    else:
+        names = ["synthetic" if config.synthetic else "fold generator"]
+    arms = parse_arms(config.arms, names)
+    if not config.gan and config.synthetic is None and not config.folds:
+        generated = [arm.name for arm in arms if arm.generated]
+        if generated and not config.screen:
+            raise InputError(
+                f"arm {generated[0]} adds generated images: pass --gan CHECKPOINT or --synthetic "
+                "SET.h5, or --folds K to train a generator per fold"
+            )
+    if (config.keep or config.real_counts) and not config.folds:
+        generated = [arm.name for arm in arms if arm.generated]
+        if generated:
+            raise InputError(
+                f"--keep and --real-counts hold real images back, but the generator of arm "
+                f"{generated[0]} saw them; use --folds, which trains generators without them"
+            )
+    return arms
+
+
+def generator_names(checkpoints: Sequence[Path]) -> list[str]:
+    """Short distinct names of checkpoints: the folders' names, numbered where they repeat."""
+    names: list[str] = []
+    for path in checkpoints:
+        name = path.name.replace("+", "-").replace("@", "-").replace(",", "-").replace(":", "-")
+        names.append(name if name not in names else f"{name}-{len(names) + 1}")
+    return names
+
+
+def _workers(config: ExperimentConfig, setting: Setting) -> int:
+    import os
+
+    if config.workers:
+        return config.workers
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = cores or 1
+    if setting.device != "cpu":
+        return max(1, min(WORKERS_ON_GPU, cores // 2))
+    return max(1, cores // setting.threads)
+
+
+def _sources(
+    config: ExperimentConfig,
+    laboratory: Laboratory,
+    arms: list[Arm],
+    keeps: list[int | None],
+    train: Any,
+) -> dict[tuple[str, int, int | None], GeneratorSource]:
+    """Every generator that an arm may draw from; refuses one that saw a held-out image."""
+    if config.folds:
+        if not any(arm.generated for arm in arms):
+            return {}
+        training = {
+            "recipe": config.gan_recipe,
+            "steps": config.gan_steps,
+            "scope": config.gan_scope,
+        }
+        units = Planner(laboratory, {}).generator_units(training, keeps)
+        train(units, title="generators")
+        return {
+            ("fold generator", unit.fold, unit.keep): GeneratorSource(
+                "fold generator", str(unit.folder(laboratory.setting.folder)), unit.key
+            )
+            for unit in units
+        }
+    ready: list[GeneratorSource] = []
+    for name, path in zip(generator_names(config.gan), config.gan, strict=True):
+        if not is_checkpoint(path):
+            raise InputError(f"{path} is not a checkpoint of gan-train (a folder with config.json)")
+        sample = laboratory.generated(str(path), 1, 0)
+        refuse_leaking(sample, laboratory.image_set)
+        ready.append(GeneratorSource(name, str(path), _file_digest(path / "weights.safetensors")))
+    if config.synthetic is not None:
+        synthetic = open_image_set(config.synthetic)
+        refuse_leaking(synthetic, laboratory.image_set)
+        digest = hashlib.sha256("\n".join(synthetic.fingerprints().tolist()).encode()).hexdigest()
+        ready.append(GeneratorSource("synthetic", str(config.synthetic), digest))
+    return {(source.name, 0, keep): source for source in ready for keep in keeps}
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        raise InputError(f"{path.parent} is not a checkpoint: {path.name} is missing") from None
+
+
+def _record(
+    config: ExperimentConfig,
+    laboratory: Laboratory,
+    planner: Planner,
+    arms: list[Arm],
+    keeps: list[int | None],
+    sources: dict[tuple[str, int, int | None], GeneratorSource],
+    notes: list[str],
+) -> ExperimentRecord:
+    image_set, main = laboratory.image_set, keeps[0]
+    folds = laboratory.folds(main)
+    classes = len(image_set.class_names)
+
+    def counts(rows: np.ndarray) -> list[int]:
+        return np.bincount(image_set.labels[rows], minlength=classes).tolist()
+
+    names = {ALL if index == 0 else str(keep): keep for index, keep in enumerate(keeps)}
+    tested = np.concatenate([fold.test for fold in folds])
+    return ExperimentRecord(
+        class_name=laboratory.class_name,
+        class_index=laboratory.setting.class_index,
+        class_names=list(image_set.class_names),
+        repeats=config.repeats,
+        folds=config.folds,
+        counts={
+            "train": counts(folds[0].train),
+            "validation": counts(folds[0].validation),
+            "test": counts(tested),
+        },
+        keeps=list(names),
+        grouped=image_set.group is not None,
+        sources=[dataclasses.asdict(source) for source in dict.fromkeys(sources.values())],
+        settings={
+            **{
+                name: getattr(config, name)
+                for name in (
+                    "measure", "false_positive_rate", "precision", "smallest_effect",
+                    "sharp_enough", "draws", "seed", "steps", "batch_size", "learning_rate",
+                    "model", "best_by", "data", "gan_recipe", "gan_steps", "gan_scope", "keep",
+                )
+            },
+            "level": 0.05,
+            "data_sha256": laboratory.digest,
+            "parameters": dataclasses.asdict(TrainingConfig(**laboratory.setting.training))
+            | {"weights": None},
+        },
+        arms=[_arm_record(arm, laboratory, planner, config.repeats, names) for arm in arms],
+        notes=notes,
+    )  # fmt: skip
+
+
+def _arm_record(
+    arm: Arm,
+    laboratory: Laboratory,
+    planner: Planner,
+    repeats: int,
+    keeps: dict[str, int | None],
+    on: Sequence[Arm] = (),
+) -> ArmRecord:
+    """Where an arm's predictions lie; ``on`` gives the arm it becomes in each fold."""
+    main = keeps[ALL]
+    folds = len(laboratory.folds(main))
+    per_fold = list(on) or [arm] * folds
+    dose = 0.0
+    if arm.images is not None:
+        dose = arm.images.dose
+        if dose == TO_BALANCE:
+            labels = laboratory.image_set.labels[laboratory.folds(main)[0].train]
+            counts = np.bincount(labels)
+            dose = float(counts.max() / counts[laboratory.setting.class_index] - 1)
+    plain_dose = arm.images is not None and not (
+        arm.images.keep_above
+        or arm.images.instead
+        or arm.on_best
+        or any(key.startswith("synthetic_") for key in arm.settings)
+    )
+    return ArmRecord(
+        name=arm.name,
+        words=arm.in_words(),
+        base=arm.base,
+        kind=arm.images.kind if arm.images else "",
+        dose=dose,
+        generator=arm.images.generator if arm.images else "",
+        plain_dose=plain_dose,
+        role=_role(arm),
+        adjust_logits=[each.adjust_logits for each in per_fold],
+        stands_on=[each.base for each in on],
+        units={
+            name: [
+                [planner.unit(per_fold[f], repeat, f, keep).key for f in range(folds)]
+                for repeat in range(repeats)
+            ]
+            for name, keep in keeps.items()
+        },
+    )
+
+
+def _role(arm: Arm) -> str:
+    if arm.again or (arm.images is not None and (arm.images.instead or arm.images.kind == "real")):
+        return "other"
+    return "generated" if arm.generated else "classic"
+
+
+def _with_late_arms(
+    config: ExperimentConfig,
+    folder: Path,
+    record: ExperimentRecord,
+    planner: Planner,
+    late: list[Arm],
+    direct: list[Arm],
+    train: Any,
+) -> ExperimentRecord:
+    """Train the arms that stand on the best classic arm, chosen on validation in each fold."""
+    best = choose_best(Scores(folder, record), "classic")
+    by_name = {arm.name: arm for arm in direct}
+    keep = config.keep or None
+    units, records = [], []
+    for arm in late:
+        standing = [arm.standing_on(by_name[name]) for name in best]
+        for repeat in range(config.repeats):
+            units += [planner.unit(standing[f], repeat, f, keep) for f in range(len(best))]
+        found = _arm_record(
+            arm, planner.laboratory, planner, config.repeats, {ALL: keep}, on=standing
+        )
+        base = best[0] if len(set(best)) == 1 else "plain"
+        records.append(dataclasses.replace(found, base=base))
+    train(units, title="arms on the best")
+    return dataclasses.replace(record, arms=[*record.arms, *records])
+
+
+def _print_plan(config: ExperimentConfig, laboratory: Laboratory, arms: list[Arm]) -> None:
+    """Say before the run what it can see."""
+    folds = laboratory.folds(config.keep or None)
+    labels = laboratory.image_set.labels
+    index = laboratory.setting.class_index
+    positives = sum(int((labels[fold.test] == index).sum()) for fold in folds)
+    train = int((labels[folds[0].train] == index).sum())
+    detectable = planned_detectable_effect(positives, config.repeats)
+    where = f"{len(folds)} folds" if config.folds else "the stored split"
+    print(
+        f"{laboratory.class_name}: {train} training images, {positives} test images in {where}, "
+        f"{len(arms)} arms x {config.repeats} repeats; this can see about "
+        f"{in_points(detectable, signed=False)} points of recall (power .8)",
+        file=sys.stderr,
+    )

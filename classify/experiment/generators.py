@@ -1,0 +1,106 @@
+"""Generators as units of the experiment: one per fold, trained without its test side."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from classify.experiment.protocol import Fold
+from classify.experiment.units import UnitStore, digest
+from galaxies.atomic import write_text
+from galaxies.image_set import ImageSet
+
+FINISHED = "finished.json"
+
+
+@dataclass(frozen=True)
+class GeneratorUnit:
+    """One generator of a cross-fitted experiment.
+
+    Attributes
+    ----------
+    data : str
+        Digest of the image set.
+    class_name : str
+    fold : int
+    keep : int or None
+    train_rows, validation_rows : str
+        Digests of the rows that it learns from and that choose its checkpoint.
+    training : dict
+        Fields of ``gan.training_config.TrainConfig`` that differ from its defaults.
+    """
+
+    data: str
+    class_name: str
+    fold: int
+    keep: int | None
+    train_rows: str
+    validation_rows: str
+    training: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Name of the checkpoint's folder."""
+        return digest({"what": "generator", **dataclasses.asdict(self)})
+
+    def folder(self, results: Path) -> Path:
+        """Where the checkpoint lies."""
+        return results / "generators" / self.key
+
+    def finished(self, results: Path) -> bool:
+        """Whether its training has ended."""
+        return (self.folder(results) / FINISHED).is_file()
+
+
+TrainGeneratorFunction = Callable[[GeneratorUnit, ImageSet, Path, str], None]
+"""(unit, images with train and validation sides only, folder, device)."""
+
+
+def fold_images(image_set: ImageSet, fold: Fold) -> ImageSet:
+    """The training and validation images of a fold; its test images are not even in the set."""
+    rows = np.concatenate((fold.train, fold.validation))
+    split = np.repeat([0, 1], [len(fold.train), len(fold.validation)]).astype(np.int8)
+    order = np.argsort(rows, kind="stable")
+    return dataclasses.replace(image_set.select(rows[order]), split=split[order])
+
+
+def train_generator(unit: GeneratorUnit, images: ImageSet, folder: Path, device: str) -> None:
+    """Train with `gan.trainer`, going on where a killed training stopped."""
+    from gan.checkpoint import CONFIG
+    from gan.trainer import train
+    from gan.training_config import TrainConfig
+
+    config = TrainConfig(
+        **unit.training,
+        classes=(unit.class_name,),
+        out=folder,
+        size=images.size,
+        device="cuda" if device.startswith("cuda") else "cpu",
+        resume=(folder / CONFIG).is_file(),
+        save_seconds=30.0,
+    )
+    train(config, images, folder, progress=False)
+
+
+def run_generator_unit(
+    unit: GeneratorUnit,
+    image_set: ImageSet,
+    fold: Fold,
+    results: Path,
+    device: str,
+    train: TrainGeneratorFunction = train_generator,
+) -> bool:
+    """Train one generator unless it is there; ``False`` where another process is at it."""
+    with UnitStore(results).claim(unit.key) as free:
+        if unit.finished(results):
+            return True
+        if not free:
+            return False
+        folder = unit.folder(results)
+        train(unit, fold_images(image_set, fold), folder, device)
+        write_text(folder / FINISHED, json.dumps(dataclasses.asdict(unit), indent=1) + "\n")
+    return True

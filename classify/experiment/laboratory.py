@@ -1,0 +1,389 @@
+"""Where one unit is trained: the images in memory, the sides of its fold, and what arms add."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from classify.determinism import derived_seed, numpy_generator_for
+from classify.experiment.generators import (
+    GeneratorUnit,
+    TrainGeneratorFunction,
+    run_generator_unit,
+)
+from classify.experiment.generators import (
+    train_generator as train_fold_generator,
+)
+from classify.experiment.measures import FoldPredictions
+from classify.experiment.protocol import (
+    Fold,
+    cross_fitting_folds,
+    data_digest,
+    image_units,
+    keep_real,
+    move_border,
+    stored_fold,
+)
+from classify.experiment.smote import retrain_head_with_smote
+from classify.experiment.units import ClassifierUnit, UnitOutput, UnitStore, digest
+from classify.synthetic import align_classes
+from classify.training import TrainedClassifier, TrainingConfig, load_classifier, train_classifier
+from galaxies.errors import InputError
+from galaxies.image_set import ImageSet, PixelsInMemory
+
+PLACEBO_NOISE = 0.02
+"""Standard deviation of the placebo's noise, of the range 0 to 1."""
+
+CANDIDATES_PER_KEPT = 4
+"""A filter chooses among so many times the images that it keeps."""
+
+COPY_QUANTILE = 0.05
+"""A generated image nearer to a training image than this quantile of the distances of
+validation images to training images counts as a copy; the filter drops it."""
+
+
+class TrainFunction(Protocol):
+    """The signature of `classify.training.train_classifier` that units use."""
+
+    def __call__(
+        self,
+        train: ImageSet,
+        validation: ImageSet | None,
+        config: TrainingConfig,
+        *,
+        synthetic: ImageSet | None = None,
+        device: torch.device | str = "cpu",
+        progress: bool = True,
+    ) -> TrainedClassifier:
+        """Train one classifier."""
+        ...
+
+
+GenerateFunction = Callable[[Path, str, int, int, torch.device], ImageSet]
+"""(checkpoint, class name, count, seed, device) -> that many generated images."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all units of an experiment share; small enough to send to another machine.
+
+    Attributes
+    ----------
+    folder : Path
+        The results folder; selectors (classifiers that filter) are kept there.
+    class_index : int
+    folds : int
+        0 uses the stored split.
+    seed : int
+    device : str
+    threads : int
+        CPU threads of one training.
+    training : dict
+        Fields of the training configuration that all arms share.
+    """
+
+    folder: Path
+    class_index: int
+    folds: int
+    seed: int
+    device: str
+    threads: int
+    training: dict[str, Any]
+
+
+class Laboratory:
+    """Trains units of one experiment.
+
+    Parameters
+    ----------
+    image_set
+        Real images; read into memory.
+    setting
+        Shared by all units.
+    train, generate, train_generator
+        Replaceable for tests and other trainers.
+    """
+
+    def __init__(
+        self,
+        image_set: ImageSet,
+        setting: Setting,
+        *,
+        train: TrainFunction = train_classifier,
+        generate: "GenerateFunction | None" = None,
+        train_generator: "TrainGeneratorFunction | None" = None,
+    ) -> None:
+        self.image_set = image_set.in_memory()
+        self.setting = setting
+        self.device = torch.device(setting.device)
+        fingerprints = self.image_set.fingerprints()
+        self.digest = data_digest(self.image_set, fingerprints)
+        self._units = image_units(self.image_set, fingerprints)
+        self._train = train
+        self._generate = generate or generate_images
+        self._train_generator = train_generator or train_fold_generator
+        self._folds: dict[int | None, list[Fold]] = {}
+        self._selectors: dict[str, TrainedClassifier] = {}
+
+    @property
+    def class_name(self) -> str:
+        """Name of the class that is augmented."""
+        return self.image_set.class_names[self.setting.class_index]
+
+    def folds(self, keep: int | None = None) -> list[Fold]:
+        """The folds, with ``keep`` real training images of the class where it is given."""
+        if keep not in self._folds:
+            setting = self.setting
+            if keep is not None:
+                self._folds[keep] = [
+                    keep_real(fold, self.image_set, setting.class_index, keep, setting.seed)
+                    for fold in self.folds()
+                ]
+            elif setting.folds:
+                self._folds[None] = cross_fitting_folds(
+                    self.image_set, self._units, setting.folds, setting.seed
+                )
+            else:
+                self._folds[None] = [stored_fold(self.image_set)]
+        return self._folds[keep]
+
+    def use_folds(self, keep: int | None, folds: list[Fold]) -> None:
+        """Replace the folds of one ``keep``, for images that were held back by other means."""
+        self._folds[keep] = folds
+
+    def sides(
+        self, fold: int, repeat: int, keep: int | None
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows of training, validation and test of one fold and repeat."""
+        found = self.folds(keep)[fold]
+        train, validation = move_border(
+            found, self.image_set, self._units, repeat, self.setting.seed
+        )
+        return train, validation, found.test
+
+    def run(self, unit: ClassifierUnit) -> UnitOutput:
+        """Train one unit and let it speak of its validation and test images."""
+        if unit.data != self.digest:
+            raise InputError("the image set changed since the experiment was planned")
+        begun = time.perf_counter()
+        torch.set_num_threads(self.setting.threads)
+        train_rows, validation_rows, test_rows = self.sides(unit.fold, unit.repeat, unit.keep)
+        config = TrainingConfig(**unit.training)
+        train = self.image_set.select(train_rows)
+        validation = self.image_set.select(validation_rows)
+        note: dict[str, Any] = {}
+        added: ImageSet | None = None
+        if unit.images is not None and unit.images["kind"] != "smote":
+            added, note = self._added_images(unit, train)
+            if unit.images["instead"]:
+                train = train.select(train.labels != self.setting.class_index)
+        classifier = self._train(
+            train, validation, config, synthetic=added, device=self.device, progress=False
+        )
+        if unit.images is not None and unit.images["kind"] == "smote":
+            note = retrain_head_with_smote(
+                classifier, train, self.setting.class_index, **_smote_arguments(unit)
+            )
+        test = self.image_set.select(test_rows)
+        predictions = FoldPredictions(
+            validation_rows=validation_rows,
+            validation_labels=validation.labels,
+            validation_probabilities=classifier.probabilities(validation).numpy(),
+            test_rows=test_rows,
+            test_labels=test.labels,
+            test_probabilities=classifier.probabilities(test).numpy(),
+        )
+        metrics = {
+            "seconds": time.perf_counter() - begun,
+            "device": str(self.device),
+            "torch": torch.__version__,
+            "training_counts": train.counts().tolist(),
+            "training": classifier.record.get("training", {}),
+            "added": note,
+        }
+        return UnitOutput(predictions, metrics)
+
+    def run_generator(self, unit: GeneratorUnit) -> bool:
+        """Train one generator; ``False`` where another process is at it."""
+        fold = self.folds(unit.keep)[unit.fold]
+        setting = self.setting
+        torch.set_num_threads(setting.threads)
+        return run_generator_unit(
+            unit, self.image_set, fold, setting.folder, setting.device, self._train_generator
+        )
+
+    def selector(self, fold: int, keep: int | None) -> TrainedClassifier:
+        """The classifier of a fold's real training images that filters and judges.
+
+        Balanced sampling and symmetries, seed of its own; trained once and kept on disk.
+        """
+        sides = self.folds(keep)[fold]
+        config = TrainingConfig(
+            **{
+                **self.setting.training,
+                "balance": "sampling",
+                "symmetries": True,
+                "seed": derived_seed(self.setting.seed, "selector", fold) % 2**31,
+            }
+        )
+        key = digest(
+            {
+                "what": "selector",
+                "data": self.digest,
+                "train": sides.train.tolist(),
+                "validation": sides.validation.tolist(),
+                "training": _jsonable(dataclasses.asdict(config)),
+            }
+        )
+        if key not in self._selectors:
+            place = self.setting.folder / "selectors" / key
+            with UnitStore(self.setting.folder).claim(key, wait=True):
+                if place.is_dir():
+                    self._selectors[key] = load_classifier(place, self.device)
+                else:
+                    trained = self._train(
+                        self.image_set.select(sides.train),
+                        self.image_set.select(sides.validation),
+                        config,
+                        device=self.device,
+                        progress=False,
+                    )
+                    trained.save(place)
+                    self._selectors[key] = trained
+        return self._selectors[key]
+
+    def generated(self, path: str, count: int, seed: int) -> ImageSet:
+        """``count`` generated images of the class, numbered as the real set's classes."""
+        images = self._generate(Path(path), self.class_name, count, seed, self.device)
+        return align_classes(images, self.image_set.class_names)
+
+    def generated_up_to(self, path: str, count: int, seed: int) -> ImageSet:
+        """As `generated`, but all images of a synthetic set that holds fewer."""
+        if not is_checkpoint(Path(path)):
+            from galaxies.sources import open_image_set
+
+            count = min(count, len(open_image_set(path).of_classes([self.class_name])))
+        return self.generated(path, count, seed)
+
+    def _added_images(
+        self, unit: ClassifierUnit, train: ImageSet
+    ) -> tuple[ImageSet, dict[str, Any]]:
+        assert unit.images is not None
+        wanted = unit.images
+        kind, count, seed = wanted["kind"], wanted["count"], wanted["seed"]
+        random = numpy_generator_for(seed, kind)
+        if kind == "gan":
+            if wanted["keep_above"]:
+                return self._filtered(unit, train)
+            return self.generated(unit.generator_path, count, seed), {"count": count}
+        if kind == "real":
+            pool = self.folds(unit.keep)[unit.fold].held_back
+            rows = np.sort(random.permutation(pool)[:count])
+            return self.image_set.select(rows), {"count": count, "of": len(pool)}
+        own = train.of_classes([self.setting.class_index])
+        walks = [random.permutation(len(own)) for _ in range(-(-count // len(own)))]
+        copies = own.select(np.concatenate(walks)[:count])
+        return _noisy(copies, random), {"count": count, "of": len(own)}
+
+    def _filtered(self, unit: ClassifierUnit, train: ImageSet) -> tuple[ImageSet, dict[str, Any]]:
+        """Keep generated images that look like the class and are not copies, best first."""
+        from fid.nearest import nearest_under_symmetries
+
+        assert unit.images is not None
+        wanted, index = unit.images, self.setting.class_index
+        count = wanted["count"]
+        candidates = self.generated(
+            unit.generator_path, CANDIDATES_PER_KEPT * count, wanted["seed"]
+        )
+        classifier = self.selector(unit.fold, unit.keep)
+        probability = classifier.probabilities(candidates)[:, index].numpy()
+        fold = self.folds(unit.keep)[unit.fold]
+        real = self.image_set.select(fold.train).of_classes([index])
+        held_out = self.image_set.select(fold.validation).of_classes([index])
+        distance = nearest_under_symmetries(_unit(candidates), _unit(real)).distance
+        apart = nearest_under_symmetries(_unit(held_out), _unit(real)).distance
+        copied = distance < np.quantile(apart, COPY_QUANTILE)
+        likely = probability >= wanted["keep_above"]
+        passed = np.flatnonzero(likely & ~copied)
+        kept = passed[:count]
+        if len(kept) < count:  # too few pass: the likeliest of the rest, and say so
+            rest = np.setdiff1d(np.arange(len(candidates)), kept)
+            order = np.lexsort((-probability[rest], copied[rest]))
+            kept = np.concatenate((kept, rest[order][: count - len(kept)]))
+        note = {
+            "count": count,
+            "candidates": len(candidates),
+            "unlikely": int((~likely).sum()),
+            "copies": int(copied.sum()),
+            "passed": len(passed),
+        }
+        return candidates.select(np.sort(kept)), note
+
+
+def generate_images(
+    path: Path, class_name: str, count: int, seed: int, device: torch.device
+) -> ImageSet:
+    """Generated images of a class, from a checkpoint or from a synthetic set.
+
+    A synthetic set is drawn from without replacement.
+
+    Raises
+    ------
+    InputError
+        If the set holds fewer images of the class than the dose needs.
+    """
+    from gan.sampling import generate_set
+
+    if is_checkpoint(path):
+        return generate_set(path, (class_name,), count, seed, device=device)
+    from galaxies.sources import open_image_set
+
+    own = open_image_set(path).of_classes([class_name])
+    if len(own) < count:
+        raise InputError(
+            f"{path} holds {len(own)} images of {class_name}, but an arm adds {count}; generate "
+            "more or lower the dose"
+        )
+    rows = numpy_generator_for(seed, "synthetic set").permutation(len(own))[:count]
+    return own.select(np.sort(rows)).in_memory()
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a folder looks like a checkpoint of gan-train, not like a set of images."""
+    return path.is_dir() and (path / "config.json").is_file()
+
+
+def _noisy(images: ImageSet, random: np.random.Generator) -> ImageSet:
+    pixels = images.pixels
+    noise = torch.from_numpy(random.normal(0, PLACEBO_NOISE, tuple(pixels.shape)).astype("f4"))
+    if images.stretch is None:
+        changed = (pixels.float() + 255 * noise).round_().clamp_(0, 255).to(torch.uint8)
+    else:
+        unit = images.stretch.compress(pixels) + noise
+        changed = images.stretch.expand(unit.clamp_(0, 1))
+    return dataclasses.replace(images, store=PixelsInMemory(changed))
+
+
+def _unit(images: ImageSet) -> torch.Tensor:
+    """Pixels as `fid.nearest` takes them: uint8, or flux compressed to [0, 1]."""
+    return images.pixels if images.stretch is None else images.stretch.compress(images.pixels)
+
+
+def _smote_arguments(unit: ClassifierUnit) -> dict[str, Any]:
+    assert unit.images is not None
+    return {
+        "count": unit.images["count"],
+        "seed": unit.images["seed"],
+        "steps": unit.images["head_steps"],
+        "batch_size": unit.training["batch_size"],
+        "learning_rate": unit.training["learning_rate"],
+    }
+
+
+def _jsonable(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}

@@ -1,0 +1,211 @@
+"""Which images train, choose and test in each fold and repeat; no generator sees a tested one.
+
+Every fold has three sides. *Train* feeds generators and classifiers. *Validation* chooses
+checkpoints, doses and thresholds; no generator sees it, because a threshold chosen on images
+that a generator copied would be too low and favour that generator's arm. *Test* is read once.
+
+Between repeats the border moves inside the images that no generator saw: each repeat keeps a
+random two thirds of the fold's validation side for choices and trains on the rest as well.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from classify.determinism import derived_seed, numpy_generator_for
+from galaxies.errors import InputError
+from galaxies.image_set import ImageSet
+
+VALIDATION_KEPT = 2 / 3
+"""Share of the validation side that a repeat chooses on; the rest joins its training."""
+
+FEWEST_TO_CHOOSE = 3
+"""A class with fewer validation images (or groups) than this keeps them all for choosing."""
+
+VALIDATION_SHARE = 0.2
+"""Share of a fold's images outside its test side that becomes its validation side."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One division of the images.
+
+    Attributes
+    ----------
+    index : int
+    train, validation, test : (n,) int64
+        Rows of the image set, sorted.
+    held_back : (n,) int64
+        Rows of the class that stand on no side: real images for ``real@dose``.
+    """
+
+    index: int
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    held_back: np.ndarray
+
+
+def stored_fold(image_set: ImageSet) -> Fold:
+    """The one fold that is the set's own split."""
+    if image_set.split is None:
+        raise InputError("the set has no split yet; make one with: galaxy-set split SET.h5")
+    train, validation, test = (np.flatnonzero(image_set.split == side) for side in range(3))
+    return Fold(0, train, validation, test, np.zeros(0, np.int64))
+
+
+def cross_fitting_folds(
+    image_set: ImageSet, units: np.ndarray, folds: int, seed: int
+) -> list[Fold]:
+    """Divide all images into folds, stratified by class, so that each is tested once.
+
+    Groups stay whole, and so do exact duplicates. Within the images outside a fold's test side
+    a fifth becomes its validation side, by the same rules.
+
+    Parameters
+    ----------
+    units
+        (N,) from `image_units`.
+    folds
+        At least 2.
+
+    Raises
+    ------
+    InputError
+        If some class has fewer images or groups than a fold needs.
+    """
+    _refuse_small_classes(image_set, units, folds)
+    test_fold = _stratified(image_set.labels, units, folds, derived_seed(seed, "folds"))
+    result = []
+    for index in range(folds):
+        test = np.flatnonzero(test_fold == index)
+        rest = np.flatnonzero(test_fold != index)
+        inner = _stratified(
+            image_set.labels[rest],
+            units[rest],
+            round(1 / VALIDATION_SHARE),
+            derived_seed(seed, "validation", index),
+        )
+        validation, train = rest[inner == 0], rest[inner != 0]
+        result.append(Fold(index, train, validation, test, np.zeros(0, np.int64)))
+    return result
+
+
+def keep_real(fold: Fold, image_set: ImageSet, class_index: int, keep: int, seed: int) -> Fold:
+    """Leave ``keep`` images of a class on the training side and hold the others back.
+
+    The kept ones of a smaller ``keep`` are among those of a greater one.
+    """
+    own = fold.train[image_set.labels[fold.train] == class_index]
+    if keep > len(own):
+        raise InputError(
+            f"fold {fold.index} has {len(own)} training images of "
+            f"{image_set.class_names[class_index]}, fewer than the {keep} to keep"
+        )
+    order = numpy_generator_for(seed, "kept real images", fold.index).permutation(own)
+    held_back = np.sort(order[keep:])
+    train = np.setdiff1d(fold.train, held_back)
+    return Fold(fold.index, train, fold.validation, fold.test, held_back)
+
+
+def move_border(
+    fold: Fold, image_set: ImageSet, units: np.ndarray, repeat: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(training rows, validation rows) of one repeat, sorted; ``units`` from `image_units`."""
+    random = numpy_generator_for(seed, f"border of fold {fold.index}", repeat)
+    rows = fold.validation
+    units = units[rows]
+    labels = image_set.labels[rows]
+    to_train = np.zeros(len(rows), dtype=bool)
+    for label in np.unique(labels):
+        own = np.unique(units[labels == label])
+        movable = int(np.floor(len(own) * (1 - VALIDATION_KEPT) + 1e-9))
+        if len(own) - movable < FEWEST_TO_CHOOSE:
+            continue
+        moved = random.permutation(own)[:movable]
+        # A group that holds several classes follows the first of them that moves it.
+        to_train |= np.isin(units, moved) & (labels == label)
+    if image_set.group is not None:
+        to_train = _whole_groups(to_train, units, labels)
+    train = np.sort(np.concatenate((fold.train, rows[to_train])))
+    return train, rows[~to_train]
+
+
+def rows_digest(rows: np.ndarray) -> str:
+    """Short hash of a set of rows."""
+    return hashlib.sha256(np.sort(rows).astype("<i8").tobytes()).hexdigest()[:16]
+
+
+def data_digest(image_set: ImageSet, fingerprints: np.ndarray) -> str:
+    """Hash of all that a run can learn from a set: pixels, labels, class names, ids, groups."""
+    digest = hashlib.sha256()
+    digest.update("\n".join(fingerprints.tolist()).encode())
+    digest.update(image_set.labels.astype("<i8").tobytes())
+    digest.update(repr((image_set.class_names, image_set.mirror_pairs)).encode())
+    digest.update("\n".join(image_set.ids.astype(str).tolist()).encode())
+    if image_set.group is not None:
+        digest.update("\n".join(image_set.group.astype(str).tolist()).encode())
+    return digest.hexdigest()[:32]
+
+
+def image_units(image_set: ImageSet, fingerprints: np.ndarray) -> np.ndarray:
+    """(N,) int64 number of the unit that may not be parted: the group, or equal pixels."""
+    groups = image_set.ids if image_set.group is None else image_set.group
+    number = np.unique(groups.astype(str), return_inverse=True)[1].astype(np.int64)
+    prints = np.unique(fingerprints, return_inverse=True)[1]
+    parent = np.arange(number.max() + 1 if len(number) else 0)
+
+    def root(unit: int) -> int:
+        while parent[unit] != unit:
+            parent[unit] = parent[parent[unit]]
+            unit = int(parent[unit])
+        return unit
+
+    first_with: dict[int, int] = {}
+    for unit, mark in zip(number.tolist(), prints.tolist(), strict=True):
+        other = first_with.setdefault(mark, unit)
+        parent[root(unit)] = root(other)
+    return np.array([root(int(unit)) for unit in number], dtype=np.int64)
+
+
+def _stratified(labels: np.ndarray, units: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """(n,) fold of each image."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    random_state = seed % 2**32
+    result = np.zeros(len(labels), dtype=np.int64)
+    if len(np.unique(units)) == len(units):
+        splitter = StratifiedKFold(folds, shuffle=True, random_state=random_state)
+        parts = splitter.split(labels, labels)
+    else:
+        grouped = StratifiedGroupKFold(folds, shuffle=True, random_state=random_state)
+        parts = grouped.split(labels, labels, units)
+    for index, (_, members) in enumerate(parts):
+        result[members] = index
+    return result
+
+
+def _refuse_small_classes(image_set: ImageSet, units: np.ndarray, folds: int) -> None:
+    if folds < 2:
+        raise InputError(f"--folds must be at least 2, got {folds}")
+    for index, name in enumerate(image_set.class_names):
+        own = len(np.unique(units[image_set.labels == index]))
+        if 0 < own < 2 * folds:
+            what = "images" if image_set.group is None else "groups"
+            raise InputError(
+                f"class {name} has {own} {what}; --folds {folds} needs at least {2 * folds}"
+            )
+
+
+def _whole_groups(to_train: np.ndarray, units: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Move whole groups, as long as every class keeps `FEWEST_TO_CHOOSE` images."""
+    moved = np.zeros_like(to_train)
+    for unit in np.unique(units[to_train]):
+        trial = moved | (units == unit)
+        left = np.bincount(labels[~trial], minlength=labels.max() + 1)
+        present = np.bincount(labels, minlength=labels.max() + 1) > 0
+        few = (left < FEWEST_TO_CHOOSE) & present
+        if trial.mean() <= 1 - VALIDATION_KEPT + 0.05 and not few.any():
+            moved = trial
+    return moved

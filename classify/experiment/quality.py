@@ -1,0 +1,286 @@
+"""Whether the quality measures of generated images say what the images do to recall.
+
+For each generator (in a cross-fitted experiment for that of each fold) the cheap measures stand
+beside the gain that its arms brought, with a rank correlation per measure over the generators.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+
+from classify.experiment.comparison import compare
+from classify.experiment.laboratory import Laboratory
+from classify.experiment.planner import GeneratorSource
+from classify.experiment.record import ArmRecord, ExperimentRecord
+from classify.experiment.scoring import ALL, Scores
+from classify.features import ClassifierFeatures
+from fid.features import FeatureExtractor, load_extractor
+from fid.frechet import frechet_distance_of_features
+from fid.kernel import kernel_distance
+from fid.manifold import precision_recall_density_coverage
+from fid.nearest import nearest_under_symmetries
+from galaxies.image_set import ImageSet
+
+IMAGES = 500
+"""Generated images that are measured."""
+
+CORRELATED_FROM = 4
+"""Fewer generators than this have no rank correlation worth a name."""
+
+MEASURE_WORDS: dict[str, str] = {
+    "frechet_distance": "Fréchet distance",
+    "kernel_distance": "kernel distance (KID)",
+    "precision": "precision of the images",
+    "recall": "recall of the images",
+    "density": "density",
+    "coverage": "coverage",
+    "nearness": "nearness to training images",
+    "gan_test": "GAN-test",
+    "cas": "CAS of the class",
+}
+"""Name -> words. *Nearness* is the median distance of generated images to the nearest training
+image over that of held-out real images: well below 1 the generator copies. *GAN-test* is the
+share of generated images that a classifier of real images calls the class. *CAS of the class* is
+its recall when generated images stand in for all real ones."""
+
+
+def measure_quality(
+    features: str,
+    feature_weights: Path | None,
+    laboratory: Laboratory,
+    sources: Mapping[tuple[str, int, int | None], GeneratorSource],
+    record: ExperimentRecord | None,
+    keep: int | None,
+) -> dict[str, Any]:
+    """Measure every generator and relate quality to gain.
+
+    Parameters
+    ----------
+    features, feature_weights
+        As ``--features``; ``classifier`` is a classifier of the first fold's training images.
+    record
+        A finished experiment; ``None`` measures without gains.
+    keep
+        Limit of real images in the main experiment.
+
+    Returns
+    -------
+    dict
+        ``features``, ``points``, ``floor``, ``relations``, ``sentence``.
+    """
+    extractor = _extractor(features, feature_weights, laboratory, keep)
+    points: list[dict[str, Any]] = []
+    for (name, fold, of_keep), source in sources.items():
+        if of_keep != keep:
+            continue
+        measures = measures_of(laboratory, extractor, source, fold, keep)
+        label = f"fold {fold}" if laboratory.setting.folds else name
+        points.append(
+            {"name": label, "generator": name, "fold": fold, "measures": measures,
+             "gain": None, "interval": None, "arm": None}
+        )  # fmt: skip
+    if record is not None:
+        _add_gains(points, laboratory.setting.folder, record)
+    relations = [
+        {"measure": name, "words": words, **rank_correlation(_column(points, name), _gains(points))}
+        for name, words in MEASURE_WORDS.items()
+        if any(point["measures"].get(name) is not None for point in points)
+    ]
+    return {
+        "features": extractor.name,
+        "weights_sha256": extractor.weights_sha256,
+        "images": IMAGES,
+        "points": points,
+        "floor": _floor(laboratory, extractor, keep),
+        "relations": relations,
+        "sentence": _sentence(points, relations),
+    }
+
+
+def measures_of(
+    laboratory: Laboratory,
+    extractor: FeatureExtractor,
+    source: GeneratorSource,
+    fold: int,
+    keep: int | None,
+) -> dict[str, float | None]:
+    """The cheap measures of one generator, against its own training and validation images."""
+    index = laboratory.setting.class_index
+    sides = laboratory.folds(keep)[fold]
+    train = laboratory.image_set.select(sides.train).of_classes([index])
+    held_out = laboratory.image_set.select(sides.validation).of_classes([index])
+    made = laboratory.generated_up_to(source.path, IMAGES, 2)
+    real = np.concatenate((_features(extractor, train), _features(extractor, held_out)))
+    found: dict[str, float | None] = dict(_distances(real, _features(extractor, made)))
+    found["nearness"] = nearness(made, held_out, train)
+    probabilities = laboratory.selector(fold, keep).probabilities(made)
+    found["gan_test"] = float((probabilities.argmax(dim=1) == index).double().mean())
+    return found
+
+
+def nearness(made: ImageSet, held_out: ImageSet, train: ImageSet) -> float:
+    """Median distance to the nearest training image, over that of held-out real images."""
+    ours = nearest_under_symmetries(_flat(made), _flat(train)).distance
+    theirs = nearest_under_symmetries(_flat(held_out), _flat(train)).distance
+    return float(np.median(ours) / max(1e-9, float(np.median(theirs))))
+
+
+def rank_correlation(
+    quality: Sequence[float | None], gain: Sequence[float | None]
+) -> dict[str, Any]:
+    """Spearman's correlation with a 95 % interval, over the pairs that are both known.
+
+    The interval is Bonett and Wright's (2000), Psychometrika 65, 23: Fisher's z with variance
+    ``(1 + r^2 / 2) / (n - 3)``.
+    """
+    pairs = [(q, g) for q, g in zip(quality, gain, strict=True) if q is not None and g is not None]
+    count = len(pairs)
+    nothing = {"correlation": None, "interval": None, "p": None, "count": count}
+    if count < CORRELATED_FROM:
+        return nothing
+    left, right = np.array(pairs).T
+    if np.ptp(left) == 0 or np.ptp(right) == 0:
+        return nothing
+    rho, p = (float(value) for value in stats.spearmanr(left, right))
+    half = 1.96 * math.sqrt((1 + rho**2 / 2) / (count - 3))
+    z = math.atanh(max(-0.999999, min(0.999999, rho)))
+    return {
+        "correlation": rho,
+        "interval": [math.tanh(z - half), math.tanh(z + half)],
+        "p": p if math.isfinite(p) else None,
+        "count": count,
+    }
+
+
+def _extractor(
+    features: str, weights: Path | None, laboratory: Laboratory, keep: int | None
+) -> FeatureExtractor:
+    if features != "classifier":
+        return load_extractor(features, weights, laboratory.device)
+    classifier = laboratory.selector(0, keep)
+    state = b"".join(
+        tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes()
+        for tensor in classifier.network.state_dict().values()
+        if tensor.ndim
+    )
+    return ClassifierFeatures(classifier, hashlib.sha256(state).hexdigest())
+
+
+def _features(extractor: FeatureExtractor, images: ImageSet) -> np.ndarray:
+    parts = [extractor(block).double().cpu().numpy() for _, block in images.blocks(2**24)]
+    return np.concatenate(parts)
+
+
+def _distances(real: np.ndarray, fake: np.ndarray) -> dict[str, float | None]:
+    few = min(len(real), len(fake)) <= 5
+    manifold = None if few else precision_recall_density_coverage(real, fake)
+    return {
+        "frechet_distance": frechet_distance_of_features(real, fake),
+        "kernel_distance": kernel_distance(real, fake).value
+        if min(len(real), len(fake)) > 2
+        else None,
+        "precision": None if manifold is None else manifold.precision,
+        "recall": None if manifold is None else manifold.recall,
+        "density": None if manifold is None else manifold.density,
+        "coverage": None if manifold is None else manifold.coverage,
+    }
+
+
+def _floor(
+    laboratory: Laboratory, extractor: FeatureExtractor, keep: int | None
+) -> dict[str, float | None]:
+    """The same measures of real held-out images against the training images."""
+    index = laboratory.setting.class_index
+    sides = laboratory.folds(keep)[0]
+    train = laboratory.image_set.select(sides.train).of_classes([index])
+    held_out = laboratory.image_set.select(sides.validation).of_classes([index])
+    found: dict[str, float | None] = dict.fromkeys(MEASURE_WORDS)
+    found |= _distances(_features(extractor, train), _features(extractor, held_out))
+    found["nearness"] = 1.0
+    probabilities = laboratory.selector(0, keep).probabilities(held_out)
+    found["gan_test"] = float((probabilities.argmax(dim=1) == index).double().mean())
+    return found
+
+
+def _add_gains(points: list[dict[str, Any]], folder: Path, record: ExperimentRecord) -> None:
+    """What the arm of each generator gained over the same arm without images."""
+    scores = Scores(folder, record)
+    rng = np.random.default_rng(record.settings["seed"] + 2)
+    name, index = record.settings["measure"], record.class_index
+    for point in points:
+        arm = _arm_of(record, point["generator"])
+        if arm is not None:
+            ours, base = scores.arm(arm), scores.arm(record.arm(arm.base))
+            point["arm"] = arm.name
+            if record.folds:
+                gain = (ours.fold_values(name, index) - base.fold_values(name, index))[
+                    :, point["fold"]
+                ]
+                if np.isfinite(gain).all():
+                    half = 1.96 * gain.std(ddof=1) / math.sqrt(len(gain))
+                    point["gain"] = float(gain.mean())
+                    point["interval"] = [float(gain.mean() - half), float(gain.mean() + half)]
+            else:
+                result = compare(ours, base, name, index, rng=rng)
+                if result is not None:
+                    point["gain"] = result.estimate.difference
+                    point["interval"] = list(result.estimate.interval)
+        instead = _arm_of(record, point["generator"], instead=True)
+        if instead is not None:
+            values = scores.arm(instead).fold_values("recall", index)
+            column = point["fold"] if record.folds else 0
+            point["measures"]["cas"] = float(np.nanmean(values[:, column]))
+
+
+def _arm_of(record: ExperimentRecord, generator: str, instead: bool = False) -> ArmRecord | None:
+    """The arm of a generator whose dose is nearest to 1: its plain dose, or its ``only`` arm."""
+    several = len({arm.generator for arm in record.arms if arm.kind == "gan"}) > 1
+    own = [
+        arm
+        for arm in record.arms
+        if arm.kind == "gan"
+        and (not several or arm.generator == generator)
+        and ALL in arm.units
+        and (("only" in arm.name.split("+")) if instead else arm.plain_dose)
+    ]
+    return min(own, key=lambda arm: abs(arm.dose - 1), default=None)
+
+
+def _column(points: list[dict[str, Any]], name: str) -> list[float | None]:
+    return [point["measures"].get(name) for point in points]
+
+
+def _gains(points: list[dict[str, Any]]) -> list[float | None]:
+    return [point["gain"] for point in points]
+
+
+def _sentence(points: list[dict[str, Any]], relations: list[dict[str, Any]]) -> str:
+    known = [r for r in relations if r["correlation"] is not None]
+    if not known:
+        return (
+            f"{len(points)} generator{'s' if len(points) != 1 else ''}: at least "
+            f"{CORRELATED_FROM} are needed to ask which measure predicts the change in recall."
+        )
+    clear = [r for r in known if r["interval"][0] > 0 or r["interval"][1] < 0]
+    if not clear:
+        return (
+            f"Over {len(points)} generators no measure predicts the change in recall: every "
+            "interval of its rank correlation holds 0."
+        )
+    best = max(clear, key=lambda r: abs(r["correlation"]))
+    return (
+        f"Over {len(points)} generators {best['words']} goes with the change in recall (rank "
+        f"correlation {best['correlation']:.2f}, 95 % interval {best['interval'][0]:.2f} to "
+        f"{best['interval'][1]:.2f}; the best of {len(known)} measures, not adjusted for the "
+        "choice)."
+    )
+
+
+def _flat(images: ImageSet) -> torch.Tensor:
+    return images.pixels if images.stretch is None else images.stretch.compress(images.pixels)

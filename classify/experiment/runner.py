@@ -1,0 +1,158 @@
+"""Trains units: one after another, in worker processes, or on a Dask cluster.
+
+All three train a unit by the same function with the same number of threads, so their results
+are identical; the order does not matter because no unit knows another.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any
+
+from tqdm import tqdm
+
+from classify.experiment.generators import GeneratorUnit
+from classify.experiment.laboratory import Laboratory
+from classify.experiment.units import ClassifierUnit, UnitStore
+from galaxies.errors import InputError
+
+AnyUnit = ClassifierUnit | GeneratorUnit
+
+OpenLaboratory = Callable[[], Laboratory]
+"""Opens the laboratory anew in a worker process; must be picklable."""
+
+_WAIT_FOR_OTHERS = 1.0  # seconds between two looks at units that another process is training
+
+
+def is_finished(unit: AnyUnit, store: UnitStore) -> bool:
+    """Whether a unit needs no training."""
+    if isinstance(unit, GeneratorUnit):
+        return unit.finished(store.folder)
+    return store.has(unit.key)
+
+
+def train_unit(unit: AnyUnit, laboratory: Laboratory, store: UnitStore) -> bool:
+    """Train and store one unit; ``False`` where another process is training it."""
+    if isinstance(unit, GeneratorUnit):
+        return laboratory.run_generator(unit)
+    with store.claim(unit.key) as free:
+        if store.has(unit.key):
+            return True
+        if not free:
+            return False
+        store.save(unit, laboratory.run(unit))
+    return True
+
+
+def run_units(
+    units: Sequence[AnyUnit],
+    laboratory: Laboratory,
+    store: UnitStore,
+    *,
+    workers: int = 1,
+    open_laboratory: OpenLaboratory | None = None,
+    dask: str | None = None,
+    dask_resources: dict[str, float] | None = None,
+    title: str = "train",
+    progress: bool = True,
+) -> int:
+    """Train what is not finished yet and wait for what other processes train.
+
+    Parameters
+    ----------
+    laboratory
+        Of this process.
+    workers
+        Processes; 1 trains in this one.
+    open_laboratory
+        For workers; needed where ``workers`` is above 1.
+    dask
+        Address of a Dask scheduler, instead of workers.
+    dask_resources
+        What each unit occupies of a Dask worker, for example ``{"GPU": 1}``.
+
+    Returns
+    -------
+    int
+        How many units were trained in this call.
+    """
+    todo = [unit for unit in units if not is_finished(unit, store)]
+    trained = len(todo)
+    bar = tqdm(total=len(units), initial=len(units) - len(todo), desc=title, unit="run",
+               disable=not progress or not units, leave=False)  # fmt: skip
+    with bar:
+        while todo:
+            if dask is not None:
+                from classify.experiment.cluster import run_on_dask
+
+                run_on_dask(todo, laboratory, store, dask, dask_resources, bar)
+            elif workers > 1 and len(todo) > 1 and open_laboratory is not None:
+                _run_in_processes(todo, store, min(workers, len(todo)), open_laboratory, bar)
+            else:
+                for unit in todo:
+                    if train_unit(unit, laboratory, store):
+                        bar.update()
+            todo = [unit for unit in todo if not is_finished(unit, store)]
+            if todo:
+                bar.set_postfix_str("waiting for another process")
+                time.sleep(_WAIT_FOR_OTHERS)
+    return trained
+
+
+def _run_in_processes(
+    units: Sequence[AnyUnit],
+    store: UnitStore,
+    workers: int,
+    open_laboratory: OpenLaboratory,
+    bar: tqdm,
+) -> None:
+    executor = ProcessPoolExecutor(
+        workers,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin_worker,
+        initargs=(open_laboratory, store.folder, os.getpid()),
+    )
+    try:
+        waiting = {executor.submit(_train_in_worker, unit) for unit in units}
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in done:
+                bar.update(bool(future.result()))
+    except BrokenProcessPool:
+        raise InputError(
+            "a worker process died (killed, or out of memory); the same command goes on where "
+            "it was, with fewer --workers if memory was short"
+        ) from None
+    except BaseException:
+        for process in list((executor._processes or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        executor.shutdown(wait=True, cancel_futures=True)
+
+
+_worker: dict[str, Any] = {}
+
+
+def _begin_worker(open_laboratory: OpenLaboratory, folder: Any, parent: int) -> None:
+    """Open the laboratory once per process; Ctrl-C is the parent's business."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    _worker["laboratory"] = open_laboratory()
+    _worker["store"] = UnitStore(folder)
+
+
+def _end_with(parent: int) -> None:
+    """End this worker when its parent was killed: nobody waits for it any more."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _train_in_worker(unit: AnyUnit) -> bool:
+    return train_unit(unit, _worker["laboratory"], _worker["store"])

@@ -1,0 +1,140 @@
+"""From stored units to scored arms, and the choice of the best arms on validation images."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from classify.experiment.comparison import ImageResamples, ScoredArm
+from classify.experiment.measures import (
+    FoldPredictions,
+    OperatingPoints,
+    RunPredictions,
+    join_folds,
+)
+from classify.experiment.operating_points import average_precision
+from classify.experiment.record import ArmRecord, ExperimentRecord
+from classify.experiment.units import UnitStore
+
+GROUPS_FILE = "groups.npy"
+ALL = "all"
+BEST_CLASSIC = "best without generated images"
+BEST_GENERATED = "best with generated images"
+
+
+def adjusted(predictions: FoldPredictions, counts: Sequence[int], tau: float) -> FoldPredictions:
+    """Logit adjustment after training: divide by the class frequencies to the power ``tau``.
+
+    A. K. Menon et al. (2021), arXiv:2007.07314, equation 9.
+    """
+    if tau == 0:
+        return predictions
+    share = np.asarray(counts, dtype=np.float64) / np.sum(counts)
+    factor = np.where(share > 0, np.maximum(share, 1e-12), 1.0) ** -tau
+
+    def apply(probabilities: np.ndarray) -> np.ndarray:
+        raised = probabilities.astype(np.float64) * factor
+        return raised / raised.sum(axis=1, keepdims=True)
+
+    return dataclasses.replace(
+        predictions,
+        validation_probabilities=apply(predictions.validation_probabilities),
+        test_probabilities=apply(predictions.test_probabilities),
+    )
+
+
+class Scores:
+    """Predictions of every arm of an experiment, read once.
+
+    Parameters
+    ----------
+    folder
+        The results folder.
+    record
+        What was run.
+    """
+
+    def __init__(self, folder: Path, record: ExperimentRecord) -> None:
+        self.folder = folder
+        self.record = record
+        self.store = UnitStore(folder)
+        self.points = OperatingPoints(
+            record.settings["false_positive_rate"], record.settings["precision"]
+        )
+        self._resamples: dict[str, ImageResamples] = {}
+        self._loaded: dict[tuple[str, str], list[list[FoldPredictions]]] = {}
+
+    def predictions(self, arm: ArmRecord, keep: str = ALL) -> list[list[FoldPredictions]]:
+        """[repeat][fold] predictions of an arm, logits adjusted."""
+        place = (arm.name, keep)
+        if place not in self._loaded:
+            self._loaded[place] = [
+                [self._fold(arm, key, fold) for fold, key in enumerate(keys)]
+                for keys in arm.units[keep]
+            ]
+        return self._loaded[place]
+
+    def _fold(self, arm: ArmRecord, key: str, fold: int) -> FoldPredictions:
+        output = self.store.load(key)
+        counts = output.metrics["training_counts"]
+        return adjusted(output.predictions, counts, arm.adjust_logits[fold])
+
+    def arm(self, arm: ArmRecord, keep: str = ALL) -> ScoredArm:
+        """An arm ready to be compared."""
+        runs = [join_folds(folds, self.points) for folds in self.predictions(arm, keep)]
+        return ScoredArm(arm.name, runs, self.resamples(runs[0], keep))
+
+    def chosen(self, role: str, name: str, keep: str = ALL) -> tuple[ScoredArm, list[str]]:
+        """The arm made of the best arm of a role in each fold, and their names.
+
+        The choice of a fold rests on its own validation images, so the images that it tests had
+        no say in it.
+        """
+        choice = choose_best(self, role, keep)
+        by_fold = [self.predictions(self.record.arm(best), keep) for best in choice]
+        runs = [
+            join_folds([by_fold[f][r][f] for f in range(len(choice))], self.points)
+            for r in range(self.record.repeats)
+        ]
+        label = choice[0] if len(set(choice)) == 1 else name
+        return ScoredArm(label, runs, self.resamples(runs[0], keep)), choice
+
+    def resamples(self, run: RunPredictions, keep: str) -> ImageResamples:
+        """Bootstrap weights, the same for all arms."""
+        if keep not in self._resamples:
+            group = None
+            if self.record.grouped:
+                group = np.load(self.folder / GROUPS_FILE, allow_pickle=False)[run.rows]
+            self._resamples[keep] = ImageResamples.draw(
+                run.labels,
+                run.fold,
+                group,
+                self.record.settings["draws"],
+                np.random.default_rng(self.record.settings["seed"]),
+            )
+        return self._resamples[keep]
+
+
+def choose_best(scores: Scores, role: str, keep: str = ALL) -> list[str]:
+    """Per fold, the arm of ``role`` with the highest average precision on validation images."""
+    candidates = [arm for arm in scores.record.arms if arm.role == role]
+    index = scores.record.class_index
+    folds = len(candidates[0].units[keep][0])
+    best = []
+    for fold in range(folds):
+        means = []
+        for arm in candidates:
+            runs = scores.predictions(arm, keep)
+            means.append(np.mean([validation_average_precision(run[fold], index) for run in runs]))
+        best.append(candidates[int(np.argmax(means))].name)
+    return best
+
+
+def validation_average_precision(predictions: FoldPredictions, index: int) -> float:
+    """Average precision of a class on the validation images of one unit."""
+    positive = predictions.validation_labels == index
+    if not positive.any():
+        return 0.0
+    scores = predictions.validation_probabilities[:, index].astype(np.float64)
+    return float(average_precision(scores, positive)[0])

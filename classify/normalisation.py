@@ -61,13 +61,13 @@ def normalisation_of(image_set: ImageSet) -> Normalisation:
     return Normalisation(tuple(mean.tolist()), tuple(std.tolist()), image_set.stretch)
 
 
-def imagenet_normalisation(channels: int, stretch: Stretch | None = None) -> Normalisation:
-    """What pretrained ImageNet weights expect; grey and other bands take the mean of the three."""
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    if channels != 3:
-        mean = (sum(mean) / 3,) * channels
-        std = (sum(std) / 3,) * channels
+def normalisation_of_unit_scale(
+    mean: tuple[float, ...], std: tuple[float, ...], channels: int, stretch: Stretch | None = None
+) -> Normalisation:
+    """Scale given for pixels in [0, 1]; grey and other bands take the mean of the three colours."""
+    if channels != len(mean):
+        mean = (sum(mean) / len(mean),) * channels
+        std = (sum(std) / len(std),) * channels
     return Normalisation(
         tuple(2 * value - 1 for value in mean), tuple(2 * value for value in std), stretch
     )

@@ -25,7 +25,7 @@ from classify.losses import LossPerImage, loss_for
 from classify.mixing import cutmix, mixup
 from classify.networks.pretrained import pretrained_weights
 from classify.networks.registry import NetworkSpecification, build, is_library_name
-from classify.normalisation import Normalisation, imagenet_normalisation, normalisation_of
+from classify.normalisation import Normalisation, normalisation_of
 from classify.optimisation import make_optimiser, schedule_factor, set_learning_rate
 from classify.pixel_bank import PixelBank
 from classify.resume import load_state, save_state
@@ -131,6 +131,7 @@ class _Run:
         if config.crops > train.size:
             raise InputError(f"--crops {config.crops} is larger than the images ({train.size})")
         self.permutation = train.mirror_permutation()
+        pretrained = pretrained_weights(config)
         self.specification = NetworkSpecification(
             name=config.model,
             channels=train.channels,
@@ -138,17 +139,18 @@ class _Run:
             classes=self.class_count,
             dropout=config.dropout,
             mirror_permutation=tuple(self.permutation.tolist()),
+            same_padding=pretrained is not None and pretrained.from_tensorflow,
         )
         self.network = build(
             self.specification,
             derived_seed(config.seed, "network"),
-            pretrained=pretrained_weights(config),
+            pretrained=pretrained.state if pretrained else None,
             pretrained_source=str(config.weights),
         ).to(device)
         choose_trainable(self.network, config.transfer)
         self.normalisation: Normalisation = (
-            imagenet_normalisation(train.channels, train.stretch)
-            if config.weights is not None and is_library_name(config.model)
+            pretrained.normalisation(config.model, train.channels, train.stretch)
+            if pretrained is not None and is_library_name(config.model)
             else normalisation_of(train)
         )
         self.bank = PixelBank([train, *([synthetic] if synthetic is not None else [])], device)
@@ -262,7 +264,7 @@ class _Run:
         torch.manual_seed(derived_seed(config.seed, "dropout", step))
         images, targets, weights = self._batch(rows, random)
         self.network.train()
-        for module in frozen_modules(self.network):
+        for module in frozen_modules(self.network, pretrained=self.config.weights is not None):
             module.eval()
         begin, end = self._stage_of(phase)
         rate = config.learning_rate * schedule_factor(config.schedule, step - begin, end - begin)

@@ -32,9 +32,16 @@ def choose_trainable(network: Network, transfer: Transfer) -> None:
         blocks_of(network)[-1].requires_grad_(True)
 
 
-def frozen_modules(network: Network) -> list[nn.Module]:
-    """Blocks whose every parameter is frozen: their normalisation must not drift in training."""
-    return [
+def frozen_modules(network: Network, *, pretrained: bool = False) -> list[nn.Module]:
+    """Modules that stay in evaluation mode while the rest trains.
+
+    Blocks whose every parameter is frozen must not drift. With ``pretrained`` weights every
+    batch normalisation keeps the statistics it came with: small batches of other images would
+    replace them, and weights whose normalisation was folded away would be undone at once.
+    """
+    norms = nn.modules.batchnorm._BatchNorm
+    kept = [m for m in network.modules() if isinstance(m, norms)] if pretrained else []
+    return kept + [
         block
         for block in [network.trunk, *blocks_of(network)]
         if not any(parameter.requires_grad for parameter in block.parameters())

@@ -1,6 +1,6 @@
 """Well-known networks of torchvision and timm, cut at the seam between trunk and head."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -71,9 +71,15 @@ def torchvision_network(
 
 
 def timm_network(
-    name: str, channels: int, classes: int, size: int, load: Callable[[nn.Module], None]
+    name: str,
+    channels: int,
+    classes: int,
+    size: int,
+    load: Callable[[nn.Module], None],
+    options: Mapping[str, Any],
 ) -> Network:
-    """Build any timm network by its name there; ``load`` as in `torchvision_network`.
+    """Build any timm network by its name there; ``load`` as in `torchvision_network`, and
+    ``options`` of the network itself.
 
     Raises
     ------
@@ -90,11 +96,14 @@ def timm_network(
             f"there is no network {name!r}, neither here (--list-models) nor in timm"
             + (f"; near to it: {', '.join(near)}" if near else "")
         )
-    options: dict[str, Any] = {"in_chans": channels, "num_classes": classes}
+    options = {"in_chans": channels, "num_classes": classes, **options}
     try:
         network = timm.create_model(known, **options, img_size=size)
     except TypeError:  # convolutional networks take any size and no argument for it
-        network = timm.create_model(known, **options)
+        try:
+            network = timm.create_model(known, **options)
+        except TypeError as error:
+            raise InputError(f"network {name!r} of timm cannot be built ({error})") from None
     except (AssertionError, ValueError, RuntimeError) as error:
         raise InputError(f"network {name!r} cannot take {size} pixels ({error})") from None
     load(network)

@@ -1,25 +1,79 @@
 """Pretrained weights: from a file, or from the hub, into a library's network before it is cut."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from classify.normalisation import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Normalisation,
+    normalisation_of_unit_scale,
+)
 from classify.training_config import TrainingConfig
 from galaxies.errors import InputError
-
+from galaxies.pixels import Stretch
 
 HUB = "imagenet"
 """The value of ``--weights`` that means the hub."""
 
+_TENSORFLOW_CLASSES = 1001
+"""Heads of TensorFlow's ImageNet networks have one class more, the background."""
 
-def pretrained_weights(config: TrainingConfig) -> dict[str, torch.Tensor] | None:
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Weights under their library's names, and what they expect.
+
+    Attributes
+    ----------
+    state : dict
+    source : str
+    from_tensorflow : bool
+        Padding ``same`` and pixels from -1 to 1, told by a head of 1001 classes.
+    """
+
+    state: dict[str, torch.Tensor]
+    source: str
+    from_tensorflow: bool
+
+    def normalisation(self, model: str, channels: int, stretch: Stretch | None) -> Normalisation:
+        """Scale of the pixels that the weights were trained on."""
+        if self.from_tensorflow:
+            return Normalisation((0.0,) * channels, (1.0,) * channels, stretch)
+        mean, std = library_scale(model)
+        return normalisation_of_unit_scale(mean, std, channels, stretch)
+
+
+def pretrained_weights(config: TrainingConfig) -> Pretrained | None:
     """What ``--weights`` names, or ``None``."""
     if config.weights is None:
         return None
     if config.weights == HUB:
-        return hub_weights(config.model)
-    return read_weights(Path(config.weights))
+        return Pretrained(hub_weights(config.model), f"the hub's {config.model}", False)
+    state = read_weights(Path(config.weights))
+    heads = [len(tensor) for name, tensor in state.items() if _is_head_bias(name)]
+    return Pretrained(state, config.weights, _TENSORFLOW_CLASSES in heads)
+
+
+def library_scale(model: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and deviation per colour, of pixels in [0, 1], that a library's weights expect."""
+    from classify.networks.library import TIMM, TORCHVISION, import_timm
+
+    if model in TORCHVISION:
+        return IMAGENET_MEAN, IMAGENET_STD
+    timm = import_timm()
+    known = TIMM[model][0] if model in TIMM else model
+    expected = timm.models.get_pretrained_cfg(known)
+    if expected is None:
+        return IMAGENET_MEAN, IMAGENET_STD
+    return tuple(expected.mean), tuple(expected.std)
+
+
+def _is_head_bias(name: str) -> bool:
+    return name in ("classifier.bias", "head.bias", "fc.bias", "head.fc.bias")
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:

@@ -37,6 +37,8 @@ class NetworkSpecification:
         Where the published architecture leaves it open.
     mirror_permutation : tuple of int or None
         Class of the mirror image of each class, for networks that use it; ``None`` is none.
+    same_padding : bool
+        TensorFlow's padding, which weights that come from there expect; timm networks only.
     """
 
     name: str
@@ -45,6 +47,7 @@ class NetworkSpecification:
     classes: int
     dropout: float = 0.2
     mirror_permutation: tuple[int, ...] | None = None
+    same_padding: bool = False
 
 
 Builder = Callable[[NetworkSpecification], Network]
@@ -174,7 +177,8 @@ def build(
         elif name in TORCHVISION:
             network = torchvision_network(name, channels, classes, size, load)
         else:
-            network = timm_network(name, channels, classes, size, load)
+            padding = {"pad_type": "same"} if specification.same_padding else {}
+            network = timm_network(name, channels, classes, size, load, padding)
         if name not in _OWN:
             refuse_impossible_size(network, name, channels, size)
     return network.to(memory_format=torch.channels_last)

@@ -87,7 +87,11 @@ def answer_files(
 
 
 def answer_samples(level: float) -> list[Answer]:
-    """Answer the held-out images of the checkpoint."""
+    """Answer the sample images: those of ``--samples``, or held-out ones of the checkpoint."""
+    folder = served.choices().samples
+    if folder is not None:
+        files = ((path.name, path.read_bytes()) for path in served.sample_files(folder))
+        return [answer for answer in answer_files(files, level) if answer.error is None]
     samples = served.samples()
     if samples is None:
         return []

@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING
 
 from app.cli import ClassifyAppConfig
 from app.uploads import MEBIBYTE, Limits
+from galaxies.errors import InputError
 
 if TYPE_CHECKING:
     from classify.service import ClassifierService
     from galaxies.image_set import ImageSet
     from gan.sampling import LoadedGenerator
+
+MOST_SAMPLES = 24
 
 _choices: list[ClassifyAppConfig] = []
 _loading = threading.RLock()
@@ -56,6 +59,21 @@ def samples() -> "ImageSet | None":
     """Held-out images of the checkpoint to try without a file of one's own."""
     with _loading:
         return _load_samples(choices().checkpoint)
+
+
+def sample_files(folder: Path) -> list[Path]:
+    """Image files of a folder of samples, at most `MOST_SAMPLES`, sorted by name."""
+    from classify.fits_files import is_fits_file
+    from galaxies.image_files import is_image_file
+
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder of images (--samples)")
+    paths = sorted(
+        path for path in folder.iterdir() if is_image_file(path.name) or is_fits_file(path.name)
+    )
+    if not paths:
+        raise InputError(f"{folder} holds no image (--samples)")
+    return paths[:MOST_SAMPLES]
 
 
 @cache

@@ -68,6 +68,8 @@ def refuse_wrong_folders(config: ClassifyAppConfig) -> None:
 
     for checkpoint in config.gan:
         read_description(checkpoint)
+    if config.samples is not None:
+        served.sample_files(config.samples)
     for folder in config.results:
         if not folder.is_dir():
             raise InputError(f"{folder} is not a folder of augment-and-eval (--results)")

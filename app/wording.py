@@ -24,16 +24,8 @@ def readable(class_name: str) -> str:
     words = [_lowered(word) for word in class_name.replace("_", " ").split()]
     if words and words[-1] in _TURNS and len(words) > 1:
         words = [words[-1], *words[:-1]]
-    if words and words[-1] == "galaxies":
-        words[-1] = "galaxy"
-    text = " ".join(words)
-    for apart, joined in (
-        ("edge on", "edge-on"),
-        ("face on", "face-on"),
-        ("in between", "in-between"),
-    ):
-        text = text.replace(apart, joined)
-    return text
+    text = " ".join("galaxy" if word == "galaxies" else word for word in words)
+    return re.sub(r"\b(edge|face|in) (on|between)\b", r"\1-\2", text)
 
 
 def with_article(class_name: str) -> str:

@@ -50,32 +50,34 @@ def show() -> None:
         help="The surer it has to be, the more classes it leaves open. At 90 %, the true class is "
         "among those named for 90 of 100 galaxies like the ones it was tested on.",
     )
-    key = (tuple(file.file_id for file in files or ()), show_samples, level)
+    source = (tuple(file.file_id for file in files or ()), show_samples)
     remembered = st.session_state.get("answers")
-    if remembered is None or remembered[0] != key:
+    if remembered is None or remembered[0] != (source, level):
         with st.spinner("Looking …"):
             sent = ((file.name, file.getvalue()) for file in files or ())
             answers = answer_samples(level) if show_samples else answer_files(sent, level)
-        st.session_state["answers"] = remembered = (key, answers)
+        st.session_state["answers"] = remembered = ((source, level), answers)
+    if st.session_state.get("explained") != source:  # explanations do not depend on the level
+        st.session_state["explained"] = source
         st.session_state["explanations"] = {}
     _show_answers(remembered[1], level)
 
 
 def _offer_samples() -> None:
-    samples = served.samples()
-    if samples is None:
+    samples = answer_samples(served.choices().confidence)
+    if not samples:
         return
     st.button(
         "No image at hand? Try these samples",
         key="samples",
         on_click=lambda: st.session_state.update(show_samples=True),
     )
-    pictures = [shown_pixels(image.numpy(), samples.stretch) for image in samples.pixels]
-    st.html(tiles([(pixels, "") for pixels in pictures[:SAMPLES_OFFERED]]))
+    pixels = [answer.pixels for answer in samples[:SAMPLES_OFFERED] if answer.pixels is not None]
+    st.html(tiles([(shown_pixels(image.numpy(), stretch()), "") for image in pixels]))
 
 
 def _show_answers(answers: list[Answer], level: float) -> None:
-    good = [answer for answer in answers if answer.error is None]
+    good = [(row, answer) for row, answer in enumerate(answers) if answer.error is None]
     bad = [answer for answer in answers if answer.error is not None]
     if bad:
         st.html(_refusals(bad))
@@ -91,8 +93,8 @@ def _show_answers(answers: list[Answer], level: float) -> None:
             key="cards",
         )
         shown = good[start : start + CARDS_AT_ONCE]
-    for answer in shown:
-        _show_card(answer, level, alone=len(good) == 1)
+    for row, answer in shown:
+        _show_card(row, answer, level, alone=len(good) == 1)
 
 
 def _refusals(bad: list[Answer]) -> str:
@@ -148,7 +150,7 @@ def _show_table(answers: list[Answer], level: float) -> None:
     )
 
 
-def _show_card(answer: Answer, level: float, *, alone: bool) -> None:
+def _show_card(row: int, answer: Answer, level: float, *, alone: bool) -> None:
     prediction = answer.prediction
     assert answer.pixels is not None
     assert prediction.label is not None
@@ -163,12 +165,10 @@ def _show_card(answer: Answer, level: float, *, alone: bool) -> None:
             st.html(_verdict(answer, level))
             st.html(probability_bars(prediction.probabilities, prediction.prediction_set or ()))
             st.html(_track_record(answer))
-        box = st.expander(
-            "Why?", expanded=alone, on_change="rerun", key=f"why {answer.name} {id(answer)}"
-        )
+        box = st.expander("Why?", expanded=alone, on_change="rerun", key=f"why-{row}")
         if box.open:
             with box:
-                _show_explanation(answer, level)
+                _show_explanation(row, answer, level)
 
 
 def _verdict(answer: Answer, level: float) -> str:
@@ -232,12 +232,12 @@ def _track_record(answer: Answer) -> str:
     return f'<p class="quiet">{escape(" ".join(sentences))}</p>'
 
 
-def _show_explanation(answer: Answer, level: float) -> None:
+def _show_explanation(row: int, answer: Answer, level: float) -> None:
     known: dict[int, Explanation] = st.session_state["explanations"]
-    if id(answer) not in known:
+    if row not in known:
         with st.spinner("Looking closer …"):
-            known[id(answer)] = explain(answer, level)
-    explanation = known[id(answer)]
+            known[row] = explain(answer, level)
+    explanation = known[row]
     left, right = st.columns([2, 3], gap="medium")
     if explanation.evidence is not None:
         with left:

@@ -1,5 +1,6 @@
 """A small trained classifier, the program serving it, and a real browser where there is one."""
 
+import io
 import os
 import shutil
 import subprocess
@@ -8,7 +9,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
+
+from app import served
+from app.cli import ClassifyAppConfig
+from galaxies.hdf5 import write_hdf5
+from galaxies.image_set import ImageSet
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
@@ -74,3 +82,53 @@ def browser() -> Iterator[Any]:
         )
         yield chromium
         chromium.close()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tiny_set: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier of the tiny set, as ``classify-train`` leaves it."""
+    from classify.train import run
+
+    folder = tmp_path_factory.mktemp("classifier")
+    write_hdf5(tiny_set, folder / "tiny.h5")
+    words = ["--steps", "30", "--batch-size", "16", "--validate-every", "15", "--device", "cpu"]
+    out = folder / "round-or-not"
+    assert run(["--data", str(folder / "tiny.h5"), "--out", str(out), *words]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def generator_checkpoint(tiny_set: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A generator of the tiny set's first class that has barely begun to learn."""
+    from gan.train import main
+
+    folder = tmp_path_factory.mktemp("generator")
+    write_hdf5(tiny_set, folder / "tiny.h5")
+    words = "--class double --recipe dcgan --width 0.25 --steps 2 --batch-size 8 --judge none"
+    out = folder / "doubles"
+    words += " --guards off --device cpu"
+    assert main(["--data", str(folder / "tiny.h5"), "--out", str(out), *words.split()]) == 0
+    return out
+
+
+@pytest.fixture(scope="session")
+def galaxy_files(tiny_set: ImageSet) -> list[tuple[str, bytes]]:
+    """PNG files of six test images, two of each class."""
+    test = tiny_set.side("test")
+    rows = [row for label in range(3) for row in np.flatnonzero(test.labels == label)[:2]]
+    files = []
+    for row, pixels in zip(rows, test.read(np.array(rows)).numpy(), strict=True):
+        file = io.BytesIO()
+        Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(file, "PNG")
+        files.append((f"{test.ids[row]}.png", file.getvalue()))
+    return files
+
+
+@pytest.fixture
+def serve(checkpoint: Path) -> Callable[..., None]:
+    """Serve the classifier in this process, with these choices."""
+
+    def use(**choices: Any) -> None:
+        served.use(ClassifyAppConfig(checkpoint=checkpoint, **choices))
+
+    return use

@@ -1,0 +1,168 @@
+"""The commands as a user types them: files, exit statuses, one line for wrong input."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+
+from galaxies.sources import open_image_set
+from gan.generate import main as generate_main
+from gan.train import main as train_main
+
+QUICK = ["--size", "32", "--width", "0.05", "--batch-size", "8", "--steps", "4"]
+QUICK += ["--log-every", "2", "--evaluate-every", "4"]
+QUICK += ["--precision", "float32", "--device", "cpu", "--judge", "none"]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tiny_set_path, tmp_path_factory):
+    out = tmp_path_factory.mktemp("command") / "run"
+    words = ["--data", str(tiny_set_path), "--class", "0", "--out", str(out), *QUICK]
+    assert train_main(words) == 0
+    return out
+
+
+def test_help_is_fast_and_names_every_part():
+    code = (
+        "import sys, time; start = time.perf_counter(); from gan.train import main; "
+        "main(['--help']); heavy = {'torch', 'h5py', 'matplotlib'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for flag in ("--class", "--recipe", "--r1", "--augment-probability", "--resume", "--dry-run"):
+        assert flag in done.stdout
+
+
+def test_dry_run_prints_the_published_counts(tiny_set_path, tmp_path, capsys):
+    words = ["--data", str(tiny_set_path), "--class", "0", "--recipe", "dcgan"]
+    words += ["--scope", "class", "--dry-run", "--json", "--precision", "float32"]
+    assert train_main([*words, "--out", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["generator_parameters"] == 3_576_704
+    assert report["discriminator_parameters"] == 2_765_568
+    assert report["memory_bytes"]["activations"] > 0
+    assert report["seconds_estimated"] > 0
+    assert report["recipe_parts"]["beta1"] == 0.5
+    assert not (tmp_path / "run").exists()
+
+
+def test_resuming_needs_no_flag_but_the_folder(run_folder, capsys):
+    assert train_main(["--resume", "--out", str(run_folder), "--steps", "6"]) == 0
+    assert "6 steps" in capsys.readouterr().out
+    assert train_main(["--resume", "--out", str(run_folder), "--seed", "3"]) == 2
+    assert "--seed was 0, now 3" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--class", "nine"], "there is no class 'nine'"),
+        ([], "name the class to make"),
+        (["--class", "0", "--size", "69"], "cannot make 69x69 images; choose --size 32, 64"),
+        (["--class", "0", "--steps", "0"], "--steps must be at least 1"),
+        (["--class", "0", "--r1", "-1"], "--r1 must be 0 or more"),
+        (["--class", "0", "--pixel-noise", "True", "--recipe", "dcgan"], "--generator style"),
+        (["--class", "0", "--data", "/none.h5"], "/none.h5 does not exist"),
+        (["--class", "0", "--resume"], "--resume needs the run's folder"),
+    ],
+)
+def test_wrong_flags_are_one_line(words, message, tiny_set_path, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data = [] if "--data" in words else ["--data", str(tiny_set_path)]
+    assert train_main([*data, *words]) == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert len(said.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_folder_is_refused_and_replaced_when_asked(
+    run_folder, tiny_set_path, tmp_path, capsys
+):
+    words = ["--data", str(tiny_set_path), "--class", "0", *QUICK]
+    assert train_main([*words, "--out", str(run_folder)]) == 2
+    assert "exists; choose another name" in capsys.readouterr().err
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "a.txt").write_text("mine")
+    assert train_main([*words, "--out", str(tmp_path / "letters"), "--overwrite"]) == 2
+    assert "is not a run of gan-train" in capsys.readouterr().err
+    assert (tmp_path / "letters" / "a.txt").read_text() == "mine"
+
+
+def test_generate_a_folder_that_opens_as_a_set_again(run_folder, tmp_path, capsys):
+    out = tmp_path / "fake"
+    assert generate_main([str(run_folder), "--class", "0", "--count", "5", "--out", str(out)]) == 0
+    assert "5 images" in capsys.readouterr().out
+    images = open_image_set(out)
+    assert len(images) == 5
+    record = json.loads((out / "provenance.json").read_text())
+    assert record["generator"]["seed"] == 0
+    assert len(record["training_fingerprints"]) > 0
+
+
+def test_generate_a_set_with_the_same_pixels(run_folder, tmp_path):
+    words = [str(run_folder), "--class", "0", "--count", "5"]
+    assert generate_main([*words, "--out", str(tmp_path / "fake")]) == 0
+    assert generate_main([*words, "--out", str(tmp_path / "fake.h5")]) == 0
+    folder, packed = open_image_set(tmp_path / "fake"), open_image_set(tmp_path / "fake.h5")
+    assert (folder.pixels == packed.pixels).all()
+    assert packed.is_synthetic
+    assert len(packed.training_fingerprints) > 0
+
+
+def test_generate_twice_gives_the_same_bytes(run_folder, tmp_path):
+    for name in ("a", "b"):
+        words = [str(run_folder), "--count", "3", "--seed", "7", "--out", str(tmp_path / name)]
+        assert generate_main(words) == 0
+    for path in (tmp_path / "a").rglob("*.png"):
+        other = tmp_path / "b" / path.relative_to(tmp_path / "a")
+        assert path.read_bytes() == other.read_bytes()
+
+
+def test_the_best_half_by_the_discriminator(run_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        "gan.scores.trained_extractor", lambda *a, **k: lambda pixels: pixels.float().mean((2, 3))
+    )
+    out = tmp_path / "best.h5"
+    words = [str(run_folder), "--count", "6", "--keep", "0.5", "--by", "discriminator"]
+    assert generate_main([*words, "--out", str(out)]) == 0
+    assert "the best 6 of 12 by discriminator, 6 removed" in capsys.readouterr().out
+    images = open_image_set(out)
+    assert images.feature_names == ("discriminator", "classifier", "distance")
+    (how,) = images.provenance["generator"]["filter"].values()
+    assert (how["generated"], how["kept"]) == (12, 6)
+    assert images.features[:, 0].min() == pytest.approx(how["least_score_kept"], rel=1e-5)
+
+
+def test_interpolation_writes_a_strip_and_a_film(run_folder, tmp_path):
+    out = tmp_path / "walk"
+    assert generate_main([str(run_folder), "--interpolation", "--out", str(out)]) == 0
+    assert Image.open(out / "strip.png").size == (8 * 33 - 1, 32)
+    assert Image.open(out / "film.gif").n_frames > 10
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--class", "7", "--out", "x"], "cannot make class '7'"),
+        ([], "name the output with --out"),
+        (["--out", "x", "--count", "0"], "--count must be at least 1"),
+        (["--out", "x", "--keep", "0.5"], "--keep below 1 and --by belong together"),
+        (["--out", "x", "--truncation", "0"], "--truncation must be above 0"),
+    ],
+)
+def test_wrong_generate_flags(words, message, run_folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert generate_main([str(run_folder), *words]) == 2
+    said = capsys.readouterr().err.strip()
+    assert message in said
+    assert len(said.splitlines()) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_a_checkpoint(tmp_path, capsys):
+    assert generate_main([str(tmp_path), "--out", str(tmp_path / "x")]) == 2
+    assert "is not a checkpoint of gan-train" in capsys.readouterr().err

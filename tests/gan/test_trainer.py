@@ -1,0 +1,246 @@
+"""A run's folder, the choice of the checkpoint, and guards that fire on runs broken for them."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from galaxies.errors import InputError
+from gan import guards
+from gan.checkpoint import read_log, read_state, read_training_images, read_weights
+from gan.step import TrainingStep
+from gan.trainer import train
+
+
+def coarse_pixels(pixels: torch.Tensor) -> torch.Tensor:
+    """An extractor that needs no training: 4x4 means of each channel."""
+    return torch.nn.functional.adaptive_avg_pool2d(pixels.float() / 255, 4).flatten(1)
+
+
+def test_the_folder_holds_what_it_promises(tiny_config, tiny_set, tmp_path):
+    folder = tmp_path / "run"
+    outcome = train(tiny_config(), tiny_set, folder, extractor=coarse_pixels, progress=False)
+    names = {path.name for path in folder.iterdir()}
+    expected = {"config.json", "weights.safetensors", "state.pt", "log.jsonl", "card.md"}
+    assert expected | {"training_images.json", "samples", "curve.png"} <= names
+    assert {p.name for p in (folder / "samples").iterdir()} == {
+        "reals.png",
+        "step-0000006.png",
+        "step-0000012.png",
+    }
+    log = read_log(folder)
+    assert [r["step"] for r in log if r["kind"] == "training"] == [4, 8, 12]
+    judged = [r for r in log if r["kind"] == "evaluation"]
+    assert [r["step"] for r in judged] == [6, 12]
+    best = min(judged, key=lambda r: r["score"])
+    assert outcome.chosen_step == best["step"]
+    card = (folder / "card.md").read_text()
+    assert f"Weights of step {best['step']}" in card
+    config = json.loads((folder / "config.json").read_text())
+    assert config["data"]["class_names"] == list(tiny_set.class_names)
+    assert not [p for p in folder.rglob("*") if p.name.endswith(".partial")]
+
+
+def test_only_training_images_are_remembered(tiny_config, tiny_set, tmp_path):
+    folder = tmp_path / "run"
+    train(tiny_config(), tiny_set, folder, progress=False)
+    prints, ids = read_training_images(folder)
+    side = tiny_set.side("train")
+    assert prints == side.fingerprints().tolist()  # of 64 pixels, though trained at 32
+    assert ids == side.ids.tolist()
+
+
+def test_scope_class_sees_only_the_class(tiny_config, tiny_set, tmp_path):
+    folder = tmp_path / "run"
+    train(tiny_config(scope="class"), tiny_set, folder, progress=False)
+    _, ids = read_training_images(folder)
+    assert ids == tiny_set.side("train").of_classes([0]).ids.tolist()
+    assert json.loads((folder / "config.json").read_text())["network"]["classes"] == 1
+
+
+def test_the_test_side_is_never_read(tiny_config, tiny_set, tmp_path):
+    """Garbage in its place changes nothing."""
+    import dataclasses
+
+    from galaxies.image_set import PixelsInMemory
+
+    pixels = tiny_set.pixels.clone()
+    pixels[torch.from_numpy(tiny_set.split == 2)] = 255
+    spoilt = dataclasses.replace(tiny_set, store=PixelsInMemory(pixels))
+    for name, images in (("a", tiny_set), ("b", spoilt)):
+        train(tiny_config(), images, tmp_path / name, extractor=coarse_pixels, progress=False)
+    left, right = read_weights(tmp_path / "a"), read_weights(tmp_path / "b")
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_nan_rolls_back_once_and_says_so(tiny_config, tiny_set, tmp_path, monkeypatch, capsys):
+    original = TrainingStep.run
+    poisoned = []
+
+    def poison(self, penalised):
+        original(self, penalised)
+        if int(self.step_count) == 8 and not poisoned:
+            poisoned.append(True)
+            with torch.no_grad():
+                next(self.generator.parameters()).fill_(float("nan"))
+
+    monkeypatch.setattr(TrainingStep, "run", poison)
+    folder = tmp_path / "run"
+    train(tiny_config(evaluate_every=6, log_every=3), tiny_set, folder, progress=False)
+    said = capsys.readouterr().err
+    assert "became NaN at step 9" in said
+    assert "rolled back to step 6" in said
+    state = read_state(folder)
+    assert state["number"] == 12
+    assert all(t.isfinite().all() for t in state["tensors"].values() if t.is_floating_point())
+    rate = state["tensors"]["generator_optimizer.rate.0"].item()
+    assert rate == pytest.approx(1e-4)  # half of the recipe's
+    assert [r["kind"] for r in read_log(folder)].count("rollback") == 1
+
+
+def test_nan_twice_stops(tiny_config, tiny_set, tmp_path, monkeypatch):
+    original = TrainingStep.run
+
+    def poison(self, penalised):
+        original(self, penalised)
+        if int(self.step_count) == 2:
+            with torch.no_grad():
+                next(self.generator.parameters()).fill_(float("nan"))
+
+    monkeypatch.setattr(TrainingStep, "run", poison)
+    with pytest.raises(InputError, match="became NaN again"):
+        train(tiny_config(), tiny_set, tmp_path / "run", progress=False)
+
+
+def test_guard_a_discriminator_that_has_won(tiny_config, tiny_set, tmp_path, capsys):
+    """A generator that stands still against a discriminator in a hurry."""
+    config = tiny_config(
+        recipe="dcgan",
+        steps=40,
+        learning_rate=1e-9,
+        discriminator_learning_rate=5e-3,
+        evaluate_every=40,
+    )
+    train(config, tiny_set, tmp_path / "run", progress=False)
+    assert "the discriminator has won" in capsys.readouterr().err
+    kinds = [r["kind"] for r in read_log(tmp_path / "run")]
+    assert kinds.count("guard") == 1  # said once
+
+
+def test_guards_can_stop_the_run(tiny_config, tiny_set, tmp_path):
+    config = tiny_config(
+        recipe="dcgan",
+        steps=60,
+        learning_rate=1e-9,
+        discriminator_learning_rate=5e-3,
+        guards="stop",
+    )
+    with pytest.raises(InputError, match="the discriminator has won"):
+        train(config, tiny_set, tmp_path / "run", progress=False)
+    assert read_state(tmp_path / "run")["number"] < 60
+
+
+def test_guards_can_be_switched_off(tiny_config, tiny_set, tmp_path, capsys):
+    config = tiny_config(
+        recipe="dcgan",
+        steps=40,
+        learning_rate=1e-9,
+        discriminator_learning_rate=5e-3,
+        guards="off",
+    )
+    train(config, tiny_set, tmp_path / "run", progress=False)
+    assert "has won" not in capsys.readouterr().err
+
+
+class Broken:
+    """Generators broken on purpose, each standing in for `gan.trainer.generate`."""
+
+    @staticmethod
+    def constant(images):
+        first = images.side("train").of_classes([0]).pixels[:1]
+        return lambda loaded, index, count, seed: shrink(first).repeat(count, 1, 1, 1)
+
+    @staticmethod
+    def copies(images):
+        own = shrink(images.side("train").of_classes([0]).pixels)
+        return lambda loaded, index, count, seed: own[torch.arange(count) % len(own)]
+
+    @staticmethod
+    def other_class(images):
+        other = shrink(images.of_classes([2]).pixels)
+        return lambda loaded, index, count, seed: other[torch.arange(count) % len(other)]
+
+
+def shrink(pixels: torch.Tensor) -> torch.Tensor:
+    small = torch.nn.functional.interpolate(
+        pixels.float(), size=(32, 32), mode="bicubic", antialias=True
+    )
+    return small.round().clamp(0, 255).to(torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("broken", "sentence"),
+    [
+        (Broken.constant, "has collapsed"),
+        (Broken.copies, "is being copied"),
+        (Broken.other_class, "comes out as"),
+    ],
+)
+def test_guards_of_the_images_fire(
+    broken, sentence, tiny_config, tiny_set, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("gan.trainer.generate", broken(tiny_set))
+    config = tiny_config(steps=2, log_every=2, evaluate_every=2)
+    train(config, tiny_set, tmp_path / "run", extractor=coarse_pixels, progress=False)
+    assert sentence in capsys.readouterr().err
+
+
+def test_no_guard_fires_on_real_images(tiny_config, tiny_set, tmp_path, monkeypatch, capsys):
+    """Images that no one trained on, in the place of generated ones."""
+    held_out = shrink(tiny_set.side("test").of_classes([0]).pixels)
+    monkeypatch.setattr("gan.trainer.generate", lambda loaded, index, count, seed: held_out)
+    config = tiny_config(steps=2, log_every=2, evaluate_every=2)
+    train(config, tiny_set, tmp_path / "run", extractor=coarse_pixels, progress=False)
+    assert "class" not in capsys.readouterr().err
+
+
+def test_broken_numbers_are_seen():
+    assert guards.is_broken({"step": 1, "loss": float("nan")})
+    assert guards.is_broken({"step": 1, "loss": float("inf")})
+    assert not guards.is_broken({"step": 1, "loss": 2.0})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"classes": ("nine",)}, "no class 'nine'"),
+        ({"classes": ()}, "name the class"),
+        ({"classes": ("0", "0")}, "twice"),
+        ({"size": 69}, "cannot make 69x69"),
+    ],
+)
+def test_wrong_input_is_one_line_and_writes_nothing(
+    changes, message, tiny_config, tiny_set, tmp_path
+):
+    with pytest.raises(InputError, match=message):
+        train(tiny_config(**changes), tiny_set, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_class_of_one_image_is_refused(tiny_config, tiny_set, tmp_path):
+    train_rows = np.flatnonzero((tiny_set.labels == 0) & (tiny_set.split == 0))
+    keep = np.setdiff1d(np.arange(len(tiny_set)), train_rows[1:])
+    with pytest.raises(InputError, match="has 1 training images"):
+        train(tiny_config(), tiny_set.select(keep), tmp_path / "run", progress=False)
+
+
+def test_the_judge_chooses_the_better_checkpoint(tiny_config, tiny_set, tmp_path, monkeypatch):
+    """Good images at the first look, constant ones at the second."""
+    good = shrink(tiny_set.side("test").of_classes([0]).pixels)
+    looks = iter([good, good[:1].repeat(16, 1, 1, 1)])
+    monkeypatch.setattr("gan.trainer.generate", lambda *arguments: next(looks))
+    config = tiny_config(condition_from=0.0, condition_full=0.0, guards="off")
+    outcome = train(config, tiny_set, tmp_path / "run", extractor=coarse_pixels, progress=False)
+    assert outcome.chosen_step == 6
+    assert "Weights of step 6" in (tmp_path / "run" / "card.md").read_text()

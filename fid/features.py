@@ -126,16 +126,21 @@ def train_extractor(
 
 
 def distance_name(extractor: FeatureExtractor) -> str:
-    """Name of a Fréchet distance on these features: FID for the published network alone.
+    """Name of a Fréchet distance on these features."""
+    return name_of_distance(extractor.name, extractor.weights_sha256)
+
+
+def name_of_distance(features: str, weights_sha256: str) -> str:
+    """FID for the published network alone, else ``FD(...)``.
 
     A timm model loses its tag and a trailing ``_NNN`` (width or input side), so
     ``mobilenetv2_100.ra_in1k`` gives ``FD(mobilenetv2)``.
     """
     from fid.inception import WEIGHTS_SHA256
 
-    if extractor.name == "inception" and extractor.weights_sha256 == WEIGHTS_SHA256:
+    if features == "inception" and weights_sha256 == WEIGHTS_SHA256:
         return "FID"
-    return f"FD({short_name(extractor.name)})"
+    return f"FD({short_name(features)})"
 
 
 def short_name(model: str) -> str:

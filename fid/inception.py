@@ -291,6 +291,19 @@ def _checked_tensors(
     return tensors
 
 
+def check_layout(weights: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """Return the weights.
+
+    Raises
+    ------
+    InputError
+        If they are not in the published layout: names the first tensor that is not.
+    """
+    for name, shape in convolution_shapes().items():
+        _checked_tensors(weights, name, shape)
+    return weights
+
+
 def _fold(
     weights: Mapping[str, torch.Tensor], name: str, shape: ConvolutionShape
 ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -1,6 +1,7 @@
 """Features of the FID Inception network: where its weights are, and which recipe feeds it."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -11,9 +12,11 @@ from fid.inception import (
     WEIGHTS_SHA256,
     WEIGHTS_URL,
     FoldedInception,
+    Inception,
     PublishedInception,
+    check_layout,
 )
-from fid.recipes import RECIPES, recipe_named, to_three_channels
+from fid.recipes import recipe_named, to_three_channels
 from fid.weights import read_weights
 from galaxies.errors import InputError
 
@@ -60,13 +63,21 @@ class InceptionFeatures:
         self.bands = bands
         self.approximate = approximate
         self._recipe = recipe_named(recipe)
-        network = (PublishedInception if as_published else FoldedInception)(weights)
-        self._network = network.to(self.device).eval()
+        self._weights = check_layout(weights)
+        self.as_published = as_published
+
+    @cached_property
+    def _network(self) -> Inception:
+        """Built when the first image arrives: a remembered side needs none."""
+        kind = PublishedInception if self.as_published else FoldedInception
+        return kind(self._weights).to(self.device).eval()
 
     @property
     def recipe(self) -> str:
-        """Recipe, marked where the arithmetic is approximate or the bands are chosen."""
+        """Recipe, marked where the arithmetic or the choice of bands changes the number."""
         marks = [self._recipe.name]
+        if self.as_published:
+            marks.append("in the published order")
         if self.bands is not None:
             marks.append(f"bands {' '.join(map(str, self.bands))}")
         if self.approximate:
@@ -82,11 +93,17 @@ class InceptionFeatures:
             return self._network(pixels).to(torch.float32)
 
 
-def load(argument: str, weights: Path | None, device: torch.device) -> InceptionFeatures:
-    """Loader of ``inception`` and ``inception:RECIPE``."""
-    recipe = argument or DEFAULT_RECIPE
-    if recipe not in RECIPES:
-        raise InputError(f"there is no recipe {recipe!r}; choose from {', '.join(RECIPES)}")
+def load(
+    argument: str,
+    weights: Path | None,
+    device: torch.device,
+    *,
+    bands: tuple[int, int, int] | None = None,
+    as_published: bool = False,
+    approximate: bool = False,
+) -> InceptionFeatures:
+    """Loader of ``inception`` and ``inception:RECIPE``; the options are those of the class."""
+    recipe = recipe_named(argument or DEFAULT_RECIPE).name
     path = weights if weights is not None else published_weights()
     state, digest = read_weights(path)
     if path.name == WEIGHTS_NAME and digest != WEIGHTS_SHA256:
@@ -94,7 +111,15 @@ def load(argument: str, weights: Path | None, device: torch.device) -> Inception
             f"{path} is damaged: its sha256 is {digest}, {WEIGHTS_SHA256} is expected; "
             "remove it to fetch it anew, or rename it if it is meant to differ"
         )
-    return InceptionFeatures(state, digest, recipe, device)
+    return InceptionFeatures(
+        state,
+        digest,
+        recipe,
+        device,
+        bands=bands,
+        as_published=as_published,
+        approximate=approximate,
+    )
 
 
 def published_weights() -> Path:
@@ -113,9 +138,10 @@ def published_weights() -> Path:
     try:
         download(WEIGHTS_URL, path, sha256=WEIGHTS_SHA256)
     except (InputError, OSError) as error:
+        reason = "it cannot be downloaded" if "cannot reach" in str(error) else str(error)
         raise InputError(
-            f"FID needs the weights {WEIGHTS_NAME} (sha256 {WEIGHTS_SHA256}) from {WEIGHTS_URL}: "
-            f"put the file at {path}, or pass --weights FILE, or other features with --features "
-            f"({error})"
+            f"FID needs the Inception weights, and {reason}: get {WEIGHTS_URL} "
+            f"(sha256 {WEIGHTS_SHA256}) and put it at {path}, or pass --weights FILE, "
+            "or choose other --features"
         ) from None
     return path

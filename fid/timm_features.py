@@ -60,7 +60,7 @@ class TimmFeatures:
         self._std = torch.tensor(std, device=device).view(1, 3, 1, 1)
         self._settings = settings
         self._model = model.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        self.dimensions = int(self(torch.zeros((1, 3, side, side), dtype=torch.uint8)).shape[1])
+        self.dimensions = int(getattr(model, "head_hidden_size", None) or model.num_features)  # type: ignore[arg-type]
 
     @property
     def recipe(self) -> str:

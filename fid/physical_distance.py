@@ -1,0 +1,144 @@
+"""Real against generated galaxies in what astronomers measure, each beside its own floor.
+
+The distance is the Wasserstein distance of the two distributions in units of the real standard
+deviation: 0.3 means that, on average, the light has to be moved by three tenths of a standard
+deviation. Two halves of the real set never agree exactly either; that distance, at the same
+number of images, is the floor.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fid.physics import PhysicalTable
+from galaxies.errors import InputError
+
+_SPLITS = 200
+_LEAST_IMAGES = 8
+
+
+@dataclass(frozen=True)
+class PhysicalDistance:
+    """One measurement compared.
+
+    Attributes
+    ----------
+    name : str
+    real_median, fake_median : float
+        In the measurement's unit; NaN for the two curves.
+    distance : float
+        Wasserstein distance of all images, in real standard deviations; for a curve the mean
+        over its bins.
+    low, high : float
+        95 % interval by groups drawn without replacement.
+    at_floor_count, floor, floor_high : float
+        Mean distance of real and generated images at the count of the floor; mean and 95th
+        percentile of the distance between two groups of real images.
+    count : int
+        Images a side behind the floor.
+    differs : bool
+        Whether ``at_floor_count`` lies above ``floor_high``.
+    """
+
+    name: str
+    real_median: float
+    fake_median: float
+    distance: float
+    low: float
+    high: float
+    at_floor_count: float
+    floor: float
+    floor_high: float
+    count: int
+    differs: bool
+
+
+def compare_physics(
+    real: PhysicalTable, fake: PhysicalTable, rng: np.random.Generator
+) -> list[PhysicalDistance]:
+    """Compare every measurement, and the two curves, of two tables.
+
+    Raises
+    ------
+    InputError
+        If a side has fewer than 8 images with something to measure.
+    """
+    if real.names != fake.names:
+        raise InputError("the two sides have different numbers of channels: colours differ")
+    kept_real, kept_fake = _measurable(real), _measurable(fake)
+    if min(len(kept_real), len(kept_fake)) < _LEAST_IMAGES:
+        raise InputError(
+            f"only {len(kept_real)} real and {len(kept_fake)} generated images show an object; "
+            f"{_LEAST_IMAGES} a side are needed"
+        )
+    results = []
+    for index, name in enumerate(real.names):
+        columns = real.values[kept_real, index, None], fake.values[kept_fake, index, None]
+        medians = float(np.median(columns[0])), float(np.median(columns[1]))
+        results.append(_compare(name, medians, *columns, rng))
+    unknown = float("nan"), float("nan")
+    for name in ("profile", "spectrum"):
+        curves = getattr(real, name)[kept_real], getattr(fake, name)[kept_fake]
+        results.append(
+            _compare(f"{'radial ' if name == 'profile' else 'power '}{name}", unknown, *curves, rng)
+        )
+    return results
+
+
+def share_without_object(table: PhysicalTable) -> float:
+    """Share of images on which nothing can be measured."""
+    return 1 - len(_measurable(table)) / max(1, len(table))
+
+
+def wasserstein(first: np.ndarray, second: np.ndarray) -> float:
+    """Mean over columns of the Wasserstein distance of (n, P) and (m, P) values."""
+    if len(first) == len(second):
+        return float(np.abs(np.sort(first, axis=0) - np.sort(second, axis=0)).mean())
+    import scipy.stats
+
+    pairs = zip(first.T, second.T, strict=True)
+    return float(np.mean([scipy.stats.wasserstein_distance(a, b) for a, b in pairs]))
+
+
+def _compare(
+    name: str,
+    medians: tuple[float, float],
+    real: np.ndarray,
+    fake: np.ndarray,
+    rng: np.random.Generator,
+) -> PhysicalDistance:
+    spread = np.maximum(real.std(axis=0), 1e-12)
+    centre = real.mean(axis=0)
+    real, fake = (real - centre) / spread, (fake - centre) / spread
+    count = min(len(real) // 2, len(fake))
+    against_real, against_fake, halves = [], [], []
+    for _ in range(_SPLITS):
+        order = rng.permutation(len(real))
+        first, second = real[order[:count]], real[order[count : 2 * count]]
+        against_real.append(wasserstein(first, second))
+        against_fake.append(wasserstein(first, fake[rng.permutation(len(fake))[:count]]))
+        half_real = real[rng.permutation(len(real))[: len(real) // 2]]
+        half_fake = fake[rng.permutation(len(fake))[: len(fake) // 2]]
+        halves.append(wasserstein(half_real, half_fake))
+    distance = wasserstein(real, fake)
+    error = 1.96 * float(np.std(halves, ddof=1))
+    floor_high = float(np.quantile(against_real, 0.95))
+    at_floor_count = float(np.mean(against_fake))
+    return PhysicalDistance(
+        name=name,
+        real_median=medians[0],
+        fake_median=medians[1],
+        distance=distance,
+        low=max(0.0, distance - error),
+        high=distance + error,
+        at_floor_count=at_floor_count,
+        floor=float(np.mean(against_real)),
+        floor_high=floor_high,
+        count=count,
+        differs=at_floor_count > floor_high,
+    )
+
+
+def _measurable(table: PhysicalTable) -> np.ndarray:
+    finite = np.isfinite(table.values).all(axis=1) & np.isfinite(table.profile).all(axis=1)
+    return np.flatnonzero(finite)

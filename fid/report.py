@@ -1,0 +1,338 @@
+"""``fid-score --all``: every measure of a small set, each beside what a perfect one would score."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from fid.cli import ScoreConfig
+from fid.contact_sheet import write_contact_sheet
+from fid.gram import GRAM_IMAGES, PooledGram
+from fid.image_sources import ImageSource, LooseImages, SetImages
+from fid.infinity import frechet_at_infinity
+from fid.inputs import ReadingRules, Side, open_set, open_side, parse_selection
+from fid.manifold import precision_recall_density_coverage
+from fid.memorisation import COPY_RATIO, measure_memorisation
+from fid.physical_distance import compare_physics, share_without_object
+from fid.physics import measure
+from fid.score import Scored
+from fid.sliced import sliced_distance
+from galaxies.errors import InputError
+
+COMPARED_IMAGES = 1000
+"""Most generated images that are compared pixel by pixel, and most a side for physics."""
+
+TRAINING_IMAGES = 20_000
+"""Most training images that copies are looked for among."""
+
+_LEAST_HELD_OUT = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class _Material:
+    config: ScoreConfig
+    rules: ReadingRules
+    sides: tuple[Side, Side]
+    scored: Scored
+
+    def rng(self, stream: int) -> np.random.Generator:
+        """A generator of its own for each measure: one more measure changes no other."""
+        return np.random.default_rng([self.config.seed, stream])
+
+    def features(self, most: int, stream: int) -> tuple[np.ndarray, np.ndarray]:
+        """Features of both sides, at most so many images each."""
+        picked = []
+        for offset, side in enumerate((self.scored.real, self.scored.fake)):
+            count = len(side.features)
+            if count == 0:
+                raise InputError("saved statistics hold no single images")
+            rows = np.arange(count)
+            if count > most:
+                rng = self.rng(100 * stream + offset)
+                rows = np.sort(rng.choice(count, most, replace=False))
+            picked.append(side.features[rows].astype(np.float64))
+        return picked[0], picked[1]
+
+    def images(self, which: int) -> ImageSource:
+        """The pixels of a side."""
+        side = self.sides[which]
+        if not isinstance(side, SetImages | LooseImages):
+            raise InputError(f"{side.name} holds no images")
+        return side
+
+
+def full_report(
+    config: ScoreConfig, rules: ReadingRules, sides: tuple[Side, Side], scored: Scored
+) -> dict[str, Any]:
+    """Keys to add to the headline; a measure that cannot be taken says why under ``refused``."""
+    material = _Material(config, rules, sides, scored)
+    report: dict[str, Any] = {}
+    lines: list[str] = []
+    with tqdm(total=len(_MEASURES), desc="measures", disable=False, leave=False) as bar:
+        for name, take in _MEASURES.items():
+            bar.set_postfix_str(name)
+            try:
+                values, text = take(material)
+            except InputError as error:
+                values, text = {"refused": str(error)}, [f"{name}: refused: {error}"]
+            report[name] = values
+            lines += text
+            bar.update()
+    return report | {"lines": lines}
+
+
+Result = tuple[dict[str, Any], list[str]]
+
+
+def _null(material: _Material) -> Result:
+    gram = PooledGram(*material.features(GRAM_IMAGES, 1))
+    permutations = material.config.permutations
+    band = gram.null_band(permutations, material.rng(2))
+    error = gram.frechet_standard_error(max(50, permutations // 2), material.rng(3))
+    value = material.scored.value
+    values = dataclasses.asdict(band) | {
+        "permutations": permutations,
+        "standard_error": error,
+        "interval": [value - 1.96 * error, value + 1.96 * error],
+    }
+    n, m = band.permutation_images
+    text = [
+        f"null band: {band.observed:.4g} at {band.images} images a side, where a perfect "
+        f"generator scores {band.low:.4g} to {band.high:.4g}; permutation p = "
+        f"{band.permutation_p:.3g} ({permutations} relabellings of {n} and {m} images)",
+        f"interval: {value:.4g} ± {1.96 * error:.2g} (95 %, spread of the value at this number "
+        "of images, not its bias)",
+    ]
+    return values, text
+
+
+def _kid(material: _Material) -> Result:
+    gram = PooledGram(*material.features(GRAM_IMAGES, 1))
+    distance = gram.kernel()
+    p = gram.kernel_permutation_p(max(1000, material.config.permutations), material.rng(4))
+    low, high = distance.interval()
+    values = {
+        "value": distance.value,
+        "standard_error": distance.standard_error,
+        "interval": [low, high],
+        "permutation_p": p,
+        "n": [len(gram.real_rows), len(gram.fake_rows)],
+    }
+    text = (
+        f"KID: {distance.value:.5g} ± {distance.standard_error:.2g} (standard error; 95 % "
+        f"{low:.4g} to {high:.4g}); permutation p = {p:.3g}; unbiased, 0 for a perfect generator"
+    )
+    return values, [text]
+
+
+def _infinity(material: _Material) -> Result:
+    real, fake = material.features(10**9, 5)
+    result = frechet_at_infinity(real, fake, material.rng(5))
+    text = (
+        f"{material.scored.name} at infinitely many images: {result.value:.4g} ± "
+        f"{result.standard_error:.2g} (line through {result.least} to {result.most} images)"
+    )
+    return dataclasses.asdict(result), [text]
+
+
+def _manifold(material: _Material) -> Result:
+    real, fake = material.features(GRAM_IMAGES, 6)
+    rng, k = material.rng(6), material.config.k
+    count = min(len(real), len(fake))
+    real = real[rng.permutation(len(real))]
+    fake = fake[rng.permutation(len(fake))]
+    result = precision_recall_density_coverage(real[:count], fake[:count], k)
+    half = min(len(real) // 2, count)
+    floor = precision_recall_density_coverage(real[:half], real[half : 2 * half], k)
+    at_half = precision_recall_density_coverage(real[:half], fake[:half], k)
+    names = ("precision", "recall", "density", "coverage")
+    values = {name: getattr(result, name) for name in names} | {
+        "k": k,
+        "convention": "the image itself is no neighbour; a distance equal to the radius counts",
+        "images": count,
+        "at_half": {name: getattr(at_half, name) for name in names} | {"images": half},
+        "real_against_real": {name: getattr(floor, name) for name in names} | {"images": half},
+    }
+    text = ", ".join(
+        f"{name} {getattr(at_half, name):.3f} (real against real {getattr(floor, name):.3f})"
+        for name in names
+    )
+    return values, [f"manifold: {text}; k = {k}, {half} images a side"]
+
+
+def _mind(material: _Material) -> Result:
+    real, fake = material.features(GRAM_IMAGES, 7)
+    rng = material.rng(7)
+    half = min(len(real) // 2, len(fake))
+    order = rng.permutation(len(real))
+    floor = sliced_distance(real[order[:half]], real[order[half : 2 * half]], rng)
+    at_half = sliced_distance(real[order[:half]], fake, rng)
+    value = sliced_distance(real, fake, rng)
+    values = {
+        "value": value,
+        "images": min(len(real), len(fake)),
+        "at_half": at_half,
+        "real_against_real": floor,
+        "half_images": half,
+    }
+    text = f"MIND: {at_half:.4g} (real against real {floor:.4g}; {half} images a side)"
+    return values, [text]
+
+
+def _memorisation(material: _Material) -> Result:
+    rng = material.rng(8)
+    fake, rows = _thinned(material.images(1), COMPARED_IMAGES, rng)
+    training, training_names, held_out, source = _training_images(material, rng)
+    result = measure_memorisation(fake, training, held_out, rng=rng)
+    closest = [
+        {
+            "fake": name,
+            "training": training_names[result.nearest.index[row]],
+            "distance": float(result.nearest.distance[row]),
+            "ratio": float(result.ratio[row]),
+            "symmetry": int(result.nearest.symmetry[row]),
+        }
+        for row, name in zip(
+            result.closest(), material.images(1).names_of(rows[result.closest()]), strict=True
+        )
+    ]
+    values: dict[str, Any] = {
+        "copies": result.copies,
+        "copies_of_unseen": result.copies_of_unseen,
+        "copy_ratio": COPY_RATIO,
+        "median_ratio": float(np.median(result.ratio)),
+        "median_ratio_of_unseen": float(np.median(result.unseen_ratio)),
+        "z": result.z,
+        "p": result.p,
+        "c_t": result.c_t,
+        "c_t_p": result.c_t_p,
+        "images": len(fake),
+        "training_images": len(training),
+        "training": source,
+        "reference": result.reference,
+        "closest": closest,
+    }
+    if result.held_out_ratio is not None:
+        values["median_ratio_to_held_out"] = float(np.median(result.held_out_ratio))
+    text = [
+        f"copies: {result.copies:.1%} of {len(fake)} generated images lie nearer to a training "
+        f"image than half its distance to its own neighbour (unseen real images: "
+        f"{result.copies_of_unseen:.1%}); eight symmetries, {len(training)} training images "
+        f"({source})",
+        f"copying test: z = {result.z:+.2f}, one-sided p = {result.p:.3g} (below -3 speaks of "
+        f"copying; C_T of the raw distances {result.c_t:+.2f}); reference: {result.reference}",
+    ]
+    if material.config.pairs is not None:
+        shown = write_contact_sheet(
+            material.config.pairs,
+            result,
+            fake,
+            training,
+            training_names,
+            overwrite=material.config.overwrite,
+        )
+        values["pairs"] = str(material.config.pairs)
+        text.append(f"pairs: the {shown} closest are in {material.config.pairs}")
+    return values, text
+
+
+def _physics(material: _Material) -> Result:
+    rng = material.rng(9)
+    real = measure(_thinned(material.images(0), COMPARED_IMAGES, rng)[0])
+    fake = measure(_thinned(material.images(1), COMPARED_IMAGES, rng)[0])
+    empty = share_without_object(real), share_without_object(fake)
+    compared = compare_physics(real, fake, rng)
+    values = {
+        "without_object": {"real": empty[0], "fake": empty[1]},
+        "unit": "real standard deviations",
+        "measurements": {item.name: dataclasses.asdict(item) for item in compared},
+    }
+    text = [
+        f"physics: {item.name} {item.distance:.3f} ({item.low:.3f} to {item.high:.3f}); at "
+        f"{item.count} images a side {item.at_floor_count:.3f}, real against real "
+        f"{item.floor:.3f} (95 % below {item.floor_high:.3f})"
+        + (" DIFFERS" if item.differs else "")
+        for item in compared
+    ]
+    if max(empty) > 0:
+        text.append(
+            f"physics: no object on {empty[0]:.1%} of the real and {empty[1]:.1%} of the "
+            "generated images"
+        )
+    return values, text
+
+
+_MEASURES: dict[str, Callable[[_Material], Result]] = {
+    "null": _null,
+    "kid": _kid,
+    "infinity": _infinity,
+    "manifold": _manifold,
+    "mind": _mind,
+    "memorisation": _memorisation,
+    "physics": _physics,
+}
+
+
+def _thinned(
+    source: ImageSource, most: int, rng: np.random.Generator
+) -> tuple[torch.Tensor, np.ndarray]:
+    rows = np.arange(len(source))
+    if isinstance(source, LooseImages):
+        rows = np.array([row for row in rows if row not in source.bad], dtype=np.int64)
+    if len(rows) > most:
+        rows = np.sort(rng.choice(rows, most, replace=False))
+    return source.read(rows), rows
+
+
+def _training_images(
+    material: _Material, rng: np.random.Generator
+) -> tuple[torch.Tensor, list[str], torch.Tensor | None, str]:
+    """Training images, their names, held-out images if there are, and where they come from."""
+    config = material.config
+    held_out = None
+    if config.held_out is not None:
+        held_out = _thinned(_image_side(config.held_out, material.rules), COMPARED_IMAGES, rng)[0]
+    if config.training is not None:
+        source = _image_side(config.training, material.rules)
+        pixels, rows = _thinned(source, TRAINING_IMAGES, rng)
+        return pixels, source.names_of(rows), held_out, config.training
+    real, fake = material.images(0), material.images(1)
+    if isinstance(fake, SetImages) and len(fake.image_set.training_fingerprints):
+        found = _named_by_generator(material, real, fake)
+        if found is not None:
+            training, unseen = found
+            if held_out is None and unseen is not None and len(unseen) >= _LEAST_HELD_OUT:
+                held_out = _thinned(unseen, COMPARED_IMAGES, rng)[0]
+            pixels, rows = _thinned(training, TRAINING_IMAGES, rng)
+            return pixels, training.names_of(rows), held_out, "those that the generator names"
+    pixels, rows = _thinned(real, TRAINING_IMAGES, rng)
+    return pixels, real.names_of(rows), held_out, "all of REAL"
+
+
+def _named_by_generator(
+    material: _Material, real: ImageSource, fake: SetImages
+) -> tuple[SetImages, SetImages | None] | None:
+    """The images of REAL's whole set that trained the generator, and those of REAL that did not."""
+    if not isinstance(real, SetImages):
+        return None
+    selection = parse_selection(material.config.real)
+    whole = open_set(dataclasses.replace(selection, classes=(), split=None), material.rules)
+    trained_on = set(fake.image_set.training_fingerprints.tolist())
+    seen = np.array([print_ in trained_on for print_ in whole.fingerprints()], dtype=bool)
+    if not seen.any():
+        return None
+    inside = np.array(
+        [print_ in trained_on for print_ in real.image_set.fingerprints()], dtype=bool
+    )
+    unseen = None if inside.all() else SetImages(real.name, real.image_set.select(~inside))
+    return SetImages(selection.source, whole.select(seen)), unseen
+
+
+def _image_side(text: str, rules: ReadingRules) -> ImageSource:
+    side = open_side(text, rules)
+    if not isinstance(side, SetImages | LooseImages):
+        raise InputError(f"{text} holds no images; pixels are needed here")
+    return side

@@ -1,0 +1,297 @@
+"""From two sides to a report: the work behind ``fid-score``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fid.cli import ScoreConfig
+from fid.compatible import compatible_distance
+from fid.extraction import SideFeatures, extract, features_of_array, origin_of
+from fid.features import FeatureExtractor, load_extractor, name_of_distance
+from fid.frechet import FrechetDistance, frechet_distance
+from fid.image_sources import LooseImages, SetImages
+from fid.inputs import FeatureArray, ReadingRules, SavedStatistics, Side, open_side
+from fid.recipes import channel_rule
+from fid.statistics_file import Origin
+from galaxies.command_line import print_json, warn
+from galaxies.errors import InputError
+from galaxies.fetch import cache_folder
+from galaxies.image_files import Decoding
+
+ARRAY_FEATURES = "array"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Both sides, measured."""
+
+    real: SideFeatures
+    fake: SideFeatures
+    origin: Origin
+    name: str
+    distance: FrechetDistance
+    value: float
+    notes: list[str]
+
+
+def run(config: ScoreConfig) -> None:
+    """Measure and print."""
+    _check(config)
+    rules = ReadingRules(
+        recursive=config.recursive,
+        skip_bad=config.skip_bad,
+        decoding=Decoding(scale_16_bit=config.scale_16_bit),
+    )
+    sides = open_side(config.real, rules), open_side(config.fake, rules)
+    scored = score_sides(config, *sides)
+    report = headline(config, scored)
+    if config.everything:
+        from fid.report import full_report
+
+        report |= full_report(config, rules, sides, scored)
+    if config.json:
+        print_json(report)
+        for note in report["notes"]:
+            warn(note)
+        return
+    print_report(report)
+
+
+def score_sides(config: ScoreConfig, real: Side, fake: Side) -> Scored:
+    """Features and distance of two sides."""
+    extractor = None
+    if any(isinstance(side, SetImages | LooseImages) for side in (real, fake)):
+        extractor = build_extractor(config)
+    origins = [_origin(side, extractor) for side in (real, fake)]
+    origin = _one_origin(config, real, fake, origins)
+    first = _measure(config, real, extractor)
+    first.statistics.require_at_least_two(config.real)
+    second = _measure(config, fake, extractor)
+    second.statistics.require_at_least_two(config.fake)
+    distance = frechet_distance(first.statistics, second.statistics)
+    value = _compatible_value(config, first, second) if config.compat else distance.value
+    notes = first.notes + second.notes + _channel_notes(config, real, fake)
+    name = name_of_distance(origin.features, origin.weights_sha256)
+    return Scored(first, second, origin, name, distance, value, notes)
+
+
+def build_extractor(config: ScoreConfig) -> FeatureExtractor:
+    """The network that the flags ask for."""
+    device = _device(config.device)
+    kind = config.features.partition(":")[0]
+    if kind != "inception":
+        for flag, given in (
+            ("--recipe", config.recipe is not None),
+            ("--compat", config.compat),
+            ("--approximate", config.approximate),
+        ):
+            if given:
+                raise InputError(f"{flag} belongs to inception features, not to {config.features}")
+        extractor = load_extractor(config.features, config.weights, device)
+        if config.bands is not None:
+            if not hasattr(extractor, "bands"):
+                raise InputError(f"--bands cannot be chosen for {config.features}")
+            extractor.bands = config.bands
+        return extractor
+    from fid.inception_features import load
+
+    name = config.features if config.recipe is None else f"inception:{config.recipe}"
+    if config.recipe is not None and config.features not in ("inception", name):
+        raise InputError(f"--features {config.features} and --recipe {config.recipe} disagree")
+    return load(
+        name.partition(":")[2],
+        config.weights,
+        device,
+        bands=config.bands,
+        as_published=config.compat,
+        approximate=config.approximate,
+    )
+
+
+def headline(config: ScoreConfig, scored: Scored) -> dict[str, Any]:
+    """The number and everything that must stand beside it."""
+    distance, real, fake = scored.distance, scored.real.statistics, scored.fake.statistics
+    notes = scored.notes + _few_images(scored)
+    return {
+        "name": scored.name,
+        "value": scored.value,
+        "recipe": scored.origin.recipe,
+        "features": scored.origin.features,
+        "weights_sha256": scored.origin.weights_sha256,
+        "n_real": real.count,
+        "n_fake": fake.count,
+        "dimensions": real.dimensions,
+        "rank": distance.rank,
+        "mean_term": distance.mean_term,
+        "trace_real": distance.trace_real,
+        "trace_fake": distance.trace_fake,
+        "cross_term": distance.cross_term,
+        "method": "compatible" if config.compat else distance.method,
+        "approximate": config.approximate,
+        "real": config.real,
+        "fake": config.fake,
+        "cached": {"real": scored.real.cached, "fake": scored.fake.cached},
+        "notes": notes,
+    }
+
+
+def print_report(report: dict[str, Any]) -> None:
+    """One line per result on stdout, notes on stderr."""
+    counts = [("?" if n is None else f"{n:,}") for n in (report["n_real"], report["n_fake"])]
+    weights = report["weights_sha256"][:8] or "none"
+    mark = "~" if report["approximate"] else ""
+    print(
+        f"{report['name']} {mark}{report['value']:.4f}  (recipe {report['recipe']}; weights "
+        f"{weights}; {counts[0]} real, {counts[1]} fake; rank {report['rank']} of "
+        f"{report['dimensions']})"
+    )
+    if "lines" in report:
+        for line in report["lines"]:
+            print(line)
+    for note in report["notes"]:
+        warn(note)
+
+
+def _check(config: ScoreConfig) -> None:
+    least = {"--k": (config.k, 1), "--permutations": (config.permutations, 20)}
+    least["--batch-size"] = (config.batch_size, 1)
+    for flag, (value, bound) in least.items():
+        if value < bound:
+            raise InputError(f"{flag} must be at least {bound}, got {value}")
+    only_with_all = {
+        "--training": config.training,
+        "--held-out": config.held_out,
+        "--pairs": config.pairs,
+    }
+    for flag, given in only_with_all.items():
+        if given is not None and not config.everything:
+            raise InputError(f"{flag} has an effect only with --all")
+    if config.pairs is not None:
+        from galaxies.atomic import refuse_existing
+
+        if config.pairs.suffix.lower() != ".png":
+            raise InputError(f"--pairs {config.pairs}: a name that ends in .png is needed")
+        refuse_existing(config.pairs, overwrite=config.overwrite)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise InputError(f"--device {name} is not there; try cpu or auto") from None
+    return device
+
+
+def _origin(side: Side, extractor: FeatureExtractor | None) -> Origin | None:
+    if isinstance(side, SavedStatistics):
+        return side.origin
+    if isinstance(side, FeatureArray):
+        return None
+    assert extractor is not None
+    return origin_of(extractor)
+
+
+def _one_origin(
+    config: ScoreConfig, real: Side, fake: Side, origins: list[Origin | None]
+) -> Origin:
+    known = [origin for origin in origins if origin is not None]
+    if len(known) == 2 and known[0] != known[1]:
+        raise InputError(
+            f"{config.real} and {config.fake} were not measured alike: {_described(known[0])} "
+            f"against {_described(known[1])}; use one --features, --weights and --recipe for both"
+        )
+    if len(known) == 1:
+        unknown = real if origins[0] is None else fake
+        warn(
+            f"{unknown.name} does not say which network and recipe made its features; "
+            f"taken to be {_described(known[0])}"
+        )
+    return known[0] if known else Origin(ARRAY_FEATURES, "", "as given")
+
+
+def _described(origin: Origin) -> str:
+    return f"{origin.features} {origin.weights_sha256[:8]} ({origin.recipe})"
+
+
+def _measure(config: ScoreConfig, side: Side, extractor: FeatureExtractor | None) -> SideFeatures:
+    if isinstance(side, SavedStatistics):
+        empty = np.zeros((0, side.statistics.dimensions))
+        notes = []
+        if side.statistics.count is None:
+            notes.append(f"{side.name} does not say how many images it sums")
+        return SideFeatures(side.statistics, empty, np.zeros(0, dtype=np.int64), notes=notes)
+    if isinstance(side, FeatureArray):
+        return features_of_array(side.features, config.seed)
+    assert extractor is not None
+    return extract(
+        side,
+        extractor,
+        batch_size=config.batch_size,
+        cache=feature_cache(config),
+        seed=config.seed,
+        progress=True,
+    )
+
+
+def feature_cache(config: ScoreConfig) -> Path | None:
+    """Folder of remembered features."""
+    return None if config.no_cache else cache_folder() / "features"
+
+
+def _compatible_value(config: ScoreConfig, real: SideFeatures, fake: SideFeatures) -> float:
+    if any(side.statistics.count != len(side.features) for side in (real, fake)):
+        raise InputError(
+            "--compat needs the features of all images: no saved statistics, and no more than "
+            "10,000 images a side"
+        )
+    recipe = config.recipe or config.features.partition(":")[2] or "pytorch-fid"
+    return compatible_distance(recipe, real.features, fake.features)
+
+
+def _channel_notes(config: ScoreConfig, real: Side, fake: Side) -> list[str]:
+    if config.features.startswith("classifier"):
+        return []
+    notes = []
+    for side in (real, fake):
+        if isinstance(side, SetImages) and (side.image_set.channels != 3 or config.bands):
+            rule = channel_rule(side.image_set.channels, config.bands)
+            notes.append(f"{side.name}: the network sees {rule}")
+        if isinstance(side, LooseImages) and any(shape[0] == 1 for shape in side.shapes):
+            notes.append(f"{side.name}: the network sees grey images as {channel_rule(1)}")
+    return notes
+
+
+def _few_images(scored: Scored) -> list[str]:
+    """Warn where the number says more about how many images there are than about them."""
+    counts = [side.statistics.count for side in (scored.real, scored.fake)]
+    dimensions = scored.real.statistics.dimensions
+    few = min((count for count in counts if count is not None), default=dimensions)
+    if few >= dimensions:
+        return []
+    note = (
+        f"{few} images for {dimensions} features: the value is dominated by the small number of "
+        "images, and must not be compared with values of other numbers of images"
+    )
+    halves = _distance_of_halves(scored.real)
+    if halves is not None:
+        note += f"; two halves of REAL ({halves[0]} images each) are {halves[1]:.4g} apart"
+    return [note + "; --all prints the null band and KID, which do not depend on it"]
+
+
+def _distance_of_halves(side: SideFeatures) -> tuple[int, float] | None:
+    half = len(side.features) // 2
+    if half < 2 or half > 2000:
+        return None
+    from fid.statistics import statistics_of_features
+
+    order = np.random.default_rng(0).permutation(len(side.features))
+    first, second = side.features[order[:half]], side.features[order[half : 2 * half]]
+    return half, frechet_distance(
+        statistics_of_features(first), statistics_of_features(second)
+    ).value

@@ -3,11 +3,14 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from galaxies.command_line import print_json, run_subcommands
+
+if TYPE_CHECKING:
+    from galaxies.image_set import ImageSet
 
 _Classes = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="CLASS")]
 
@@ -58,6 +61,10 @@ class SplitConfig:
     """Of train, validation and test; they sum to 1, and validation or test may be 0."""
     group: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
     """Keep equal values of this column on one side; groups stored in the file always count."""
+    keep_test: bool = False
+    """Keep the published test side; split the rest into train and validation."""
+    duplicates_together: bool = False
+    """Keep exact and near duplicates on one side."""
     seed: int = 0
     """The same seed gives the same split."""
     overwrite: bool = False
@@ -66,12 +73,72 @@ class SplitConfig:
     """Print one JSON object."""
 
 
+@dataclasses.dataclass(frozen=True)
+class InfoConfig:
+    """Report classes, counts, image sizes, duplicates, and what crosses the split."""
+
+    source: tyro.conf.Positional[str]
+    """Packed file, Galaxy10 HDF5, .npz, folder, or 'simulated'."""
+    labels: Path | None = None
+    """CSV catalogue of a folder; labels.csv inside it is found without being named."""
+    file_column: str = "file"
+    """Column of the CSV with the file names, relative to the folder."""
+    class_column: str = "class"
+    """Column of the CSV with the class names."""
+    group: Annotated[str, tyro.conf.arg(metavar="COLUMN")] = "group"
+    """Column of the CSV whose equal values a split keeps together."""
+    exact_only: bool = False
+    """Look for exact duplicates only; near ones take longer."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SimulateConfig:
+    """Simulate an imbalanced survey with GalSim, offline; the same seed gives the same bytes."""
+
+    out: tyro.conf.Positional[Path]
+    """HDF5 file to write."""
+    count: int = 3000
+    """Number of images, at least 100; the rare class 'disturbed' is 3 % of them."""
+    size: int = 64
+    """Side of the images in pixels, 32 to 256; the field is 25.6 arcseconds wide."""
+    seed: int = 0
+    """The same seed gives the same bytes."""
+    overwrite: bool = False
+    """Replace OUT where it exists."""
+    json: bool = False
+    """Print one JSON object."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FetchConfig:
+    """Download a published set, check it, and write it with its class names."""
+
+    name: tyro.conf.Positional[str]
+    """galaxy10-decals, galaxy10-sdss, galaxy-mnist or galaxy-mnist-224."""
+    out: tyro.conf.Positional[Path]
+    """HDF5 file to write."""
+    files: Annotated[
+        tyro.conf.UseAppendAction[tuple[Path, ...]],
+        tyro.conf.arg(name="file", metavar="FILE"),
+    ] = ()
+    """The published file, downloaded elsewhere; repeated where a set has two."""
+    overwrite: bool = False
+    """Replace OUT where it exists."""
+    json: bool = False
+    """Print one JSON object."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``galaxy-set`` and return its exit status."""
     return run_subcommands(
         {
+            "info": (InfoConfig, _info),
             "pack": (PackConfig, _pack),
             "split": (SplitConfig, _split),
+            "simulate": (SimulateConfig, _simulate),
+            "fetch": (FetchConfig, _fetch),
         },
         arguments,
         program="galaxy-set",
@@ -101,29 +168,14 @@ def _pack(config: PackConfig) -> None:
         scale_16_bit=config.scale_16_bit,
         overwrite=config.overwrite,
     )
-    image_set = packed.image_set
-    counts = dict(zip(image_set.class_names, image_set.counts().tolist(), strict=True))
     if config.json:
-        print_json(
-            {
-                "out": config.out,
-                "images": len(image_set),
-                "size": image_set.size,
-                "channels": image_set.channels,
-                "classes": counts,
-                "skipped": packed.skipped,
-                "excluded": packed.excluded,
-            }
-        )
+        more = {"skipped": packed.skipped, "excluded": packed.excluded}
+        print_json(_facts(config.out, packed.image_set) | more)
         return
-    listed = ", ".join(f"{name} {count}" for name, count in counts.items())
     left_out = f"; left out {packed.excluded} of excluded classes" if packed.excluded else ""
     if packed.skipped:
         left_out += f"; skipped {len(packed.skipped)} bad images: {', '.join(packed.skipped)}"
-    print(
-        f"{config.out}: {len(image_set)} images, {image_set.channels}x{image_set.size}x"
-        f"{image_set.size}, {len(counts)} classes ({listed}){left_out}"
-    )
+    print(_facts_line(config.out, packed.image_set) + left_out)
 
 
 def _split(config: SplitConfig) -> None:
@@ -135,12 +187,14 @@ def _split(config: SplitConfig) -> None:
         config.fractions,
         seed=config.seed,
         group=config.group,
+        keep_test=config.keep_test,
+        duplicates_together=config.duplicates_together,
         overwrite=config.overwrite,
     )
     table = {
         side: dict(zip(image_set.class_names, image_set.side(side).counts().tolist(), strict=True))
         for index, side in enumerate(SPLITS)
-        if config.fractions[index] > 0
+        if image_set.split is not None and (image_set.split == index).any()
     }
     if config.json:
         print_json({"set": config.set, "seed": config.seed, "sides": table})
@@ -148,3 +202,66 @@ def _split(config: SplitConfig) -> None:
     for side, counts in table.items():
         listed = ", ".join(f"{name} {count}" for name, count in counts.items())
         print(f"{side}: {sum(counts.values())} images ({listed})")
+
+
+def _simulate(config: SimulateConfig) -> None:
+    from galaxies.simulate import write_survey
+
+    survey = write_survey(
+        config.out,
+        count=config.count,
+        size=config.size,
+        seed=config.seed,
+        overwrite=config.overwrite,
+    )
+    if config.json:
+        print_json(_facts(config.out, survey) | {"seed": config.seed})
+    else:
+        print(_facts_line(config.out, survey))
+
+
+def _fetch(config: FetchConfig) -> None:
+    from galaxies.fetch import fetch
+
+    image_set = fetch(config.name, config.out, files=config.files, overwrite=config.overwrite)
+    if config.json:
+        print_json(_facts(config.out, image_set))
+    else:
+        print(_facts_line(config.out, image_set))
+
+
+def _info(config: InfoConfig) -> None:
+    from galaxies.catalogue import CatalogueColumns
+    from galaxies.description import describe
+
+    description = describe(
+        config.source,
+        labels=config.labels,
+        columns=CatalogueColumns(
+            file=config.file_column, label=config.class_column, group=config.group
+        ),
+        near=not config.exact_only,
+    )
+    if config.json:
+        print_json(dataclasses.asdict(description))
+    else:
+        print("\n".join(description.lines()))
+
+
+def _facts(path: Path, image_set: "ImageSet") -> dict[str, object]:
+    return {
+        "out": path,
+        "images": len(image_set),
+        "size": image_set.size,
+        "channels": image_set.channels,
+        "classes": dict(zip(image_set.class_names, image_set.counts().tolist(), strict=True)),
+    }
+
+
+def _facts_line(path: Path, image_set: "ImageSet") -> str:
+    counts = zip(image_set.class_names, image_set.counts(), strict=True)
+    listed = ", ".join(f"{name} {count}" for name, count in counts)
+    return (
+        f"{path}: {len(image_set)} images, {image_set.channels}x{image_set.size}x{image_set.size}, "
+        f"{len(image_set.class_names)} classes ({listed})"
+    )

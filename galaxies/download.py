@@ -57,11 +57,11 @@ def download(
         if the connection breaks again and again (what arrived is kept for the next call), or if
         the hash differs.
     """
-    if path.is_file() and _wrong_hash(path, sha256, md5) is None:
+    if path.is_file() and wrong_hash(path, sha256, md5) is None:
         return path
     if path.exists():
         raise InputError(
-            f"{path} exists but {_wrong_hash(path, sha256, md5) or 'is no file'}; "
+            f"{path} exists but {wrong_hash(path, sha256, md5) or 'is no file'}; "
             f"remove it, or download {url} there yourself"
         )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +85,7 @@ def download(
             ):
                 raise  # the disk, not the network
             raise InputError(offline_advice(url, path, sha256, md5, error)) from None
-    wrong = _wrong_hash(part, sha256, md5)
+    wrong = wrong_hash(part, sha256, md5)
     if wrong is not None:
         part.unlink()
         raise InputError(
@@ -161,7 +161,7 @@ def _starts_at(answer: http.client.HTTPResponse, start: int) -> bool:
     return (answer.headers.get("Content-Range") or "").startswith(f"bytes {start}-")
 
 
-def _wrong_hash(path: Path, sha256: str | None, md5: str | None) -> str | None:
+def wrong_hash(path: Path, sha256: str | None, md5: str | None) -> str | None:
     """Say how the file's hash differs from what is expected, or return ``None``."""
     for name, expected in (("sha256", sha256), ("md5", md5)):
         if expected is not None:

@@ -17,10 +17,11 @@ import numpy as np
 import torch
 
 from galaxies.atomic import whole_file
+from galaxies.eight_bits import to_eight_bits, unusable_dtype
 from galaxies.errors import InputError
-from galaxies.image_files import to_eight_bits, unusable_dtype
 from galaxies.image_set import ImageSet
 from galaxies.pixels import Stretch
+from galaxies.published import recognise_galaxy10, refuse_foreign_names
 
 SCHEMA_VERSION = 1
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf")
@@ -107,9 +108,10 @@ def read_hdf5(path: Path, *, scale_16_bit: bool = False) -> ImageSet:
         channels = images.shape[3] if images.ndim == 4 else 1
         if len(labels) != count:
             raise InputError(f"{path}: {count} images but {len(labels)} labels in {label_key!r}")
-        class_names = _attribute(file, "class_names") or tuple(
-            f"class {index}" for index in range(int(labels.max(initial=-1)) + 1)
-        )
+        recognised = recognise_galaxy10(height, labels, list(file))
+        class_names = _attribute(file, "class_names")
+        if class_names is None:
+            class_names = recognised.class_names if recognised else _numbered(labels)
         scaled = scale_16_bit and images.dtype == np.uint16
         try:
             dtype = _DTYPES["uint8" if scaled else str(images.dtype)]
@@ -118,6 +120,7 @@ def read_hdf5(path: Path, *, scale_16_bit: bool = False) -> ImageSet:
         stretch = _attribute(file, "stretch")
         ids = _strings(file, "ids")
         try:
+            refuse_foreign_names(class_names, recognised)
             return ImageSet(
                 store=PixelsInHdf5(path, (count, channels, height, width), dtype, scaled),
                 labels=labels,
@@ -278,6 +281,10 @@ def _open(path: Path) -> h5py.File:
     except OSError as error:
         reason = "is cut short" if "truncated" in str(error) else "is not an HDF5 file"
         raise InputError(f"{path} {reason}; fetch or pack it anew") from None
+
+
+def _numbered(labels: np.ndarray) -> tuple[str, ...]:
+    return tuple(f"class {index}" for index in range(int(labels.max(initial=-1)) + 1))
 
 
 def _read_labels(dataset: h5py.Dataset, path: Path) -> np.ndarray:

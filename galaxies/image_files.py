@@ -14,13 +14,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from tqdm import tqdm
 
+from galaxies.eight_bits import bits_per_channel, to_eight_bits
 from galaxies.errors import InputError
 from galaxies.resize import crop_box
 
@@ -207,7 +207,7 @@ def _decode_open_image(
         raise BadImageError(f"{name} holds {image.n_frames} frames; one is needed")  # type: ignore[attr-defined]
     if image.mode not in _EIGHT_BIT_MODES:
         image = _scale_grey_to_eight_bits(image, name, decoding)
-    elif _bits_per_channel(image) > 8:
+    elif bits_per_channel(image) > 8:
         image = _scale_colour_to_eight_bits(image, source, name, decoding)
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
@@ -252,37 +252,11 @@ def _scale_colour_to_eight_bits(
     return Image.fromarray(scaled[..., 0] if scaled.shape[2] == 1 else scaled)
 
 
-def to_eight_bits(values: np.ndarray) -> np.ndarray:
-    """0 to 65535 of any shape to uint8: divided by 257 and rounded."""
-    return np.rint(values / 257).astype(np.uint8)
-
-
-def unusable_dtype(dtype: object) -> str:
-    """What to say of an array of images whose dtype is neither uint8 nor float32."""
-    advice = "; galaxy-set pack --scale-16-bit divides by 257" if str(dtype) == "uint16" else ""
-    return f"images are {dtype}; uint8 or float32 flux is needed{advice}"
-
-
 def _too_deep(mode: str, name: str) -> BadImageError:
     return BadImageError(
         f"{name} has more than 8 bits per channel (mode {mode}); "
         "pass --scale-16-bit to divide by 257, or convert it yourself"
     )
-
-
-def _bits_per_channel(image: Image.Image) -> int:
-    """16 where Pillow reads 16-bit colour into an 8-bit mode, else 8."""
-    tags: Any = getattr(image, "tag_v2", None)
-    if tags is not None and max(np.atleast_1d(tags.get(258, (8,)))) > 8:
-        return 16
-    for tile in getattr(image, "tile", ()):
-        arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
-        for value in arguments:
-            if isinstance(value, str) and ";16" in value:
-                return 16
-            if image.format == "PPM" and isinstance(value, int) and value > 255:
-                return 16
-    return 8
 
 
 def _is_grey(mode: str) -> bool:

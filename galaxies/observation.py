@@ -154,9 +154,8 @@ def measure(exposure: Exposure) -> np.ndarray:
     growth = np.maximum.accumulate(np.cumsum(r_image[inside][order]))
     growth = growth / max(growth[-1], 1e-9)
     radii = np.sort(radius[inside])
-    r20, r50, r80 = (
-        radii[min(np.searchsorted(growth, q), len(radii) - 1)] for q in (0.2, 0.5, 0.8)
-    )
+    reached = np.searchsorted(growth, (0.2, 0.5, 0.8))
+    r20, r50, r80 = radii[np.minimum(reached, len(radii) - 1)]
     concentration = 5 * np.log10(max(r80, 0.5) / max(r20, 0.5))
     small, large = np.sqrt(np.maximum(np.linalg.eigvalsh(moments), 1e-3))
     shape = [r50 * exposure.scale, concentration, 1 - small / large]

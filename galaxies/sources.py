@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from galaxies.catalogue import Catalogue, CatalogueColumns, read_catalogue
+from galaxies.eight_bits import to_eight_bits, unusable_dtype
 from galaxies.errors import InputError
 from galaxies.hdf5 import HDF5_ENDINGS, ordinal_ids, read_hdf5
 from galaxies.image_files import (
@@ -22,8 +23,6 @@ from galaxies.image_files import (
     channels_of,
     decode_image,
     read_headers,
-    to_eight_bits,
-    unusable_dtype,
 )
 from galaxies.image_set import ImageSet, PixelsInMemory, PixelStore
 

@@ -13,19 +13,26 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from galaxies.allocation import split_groups, split_labels
 from galaxies.atomic import whole_file
 from galaxies.command_line import warn
 from galaxies.errors import InputError
 from galaxies.hdf5 import HDF5_ENDINGS, read_hdf5, write_columns
 from galaxies.image_set import SPLITS, ImageSet
 
+__all__ = [
+    "DEFAULT_FRACTIONS",
+    "split_groups",
+    "split_labels",
+    "split_rest",
+    "split_set",
+    "store_split",
+    "with_split",
+]
+
 DEFAULT_FRACTIONS = (0.6, 0.15, 0.25)
 
-_RESTARTS = 4  # assignments of few groups that are tried; the best one is kept
-_FEW_GROUPS = 200  # up to here restarts and swaps of pairs are cheap, and they matter
-_MOST_MOVES = 1000
-_ABSENT = 1e9
-_TINY = 1e-9
+_TEST = SPLITS.index("test")
 
 
 def with_split(image_set: ImageSet) -> ImageSet:
@@ -82,12 +89,46 @@ def split_set(
     )
 
 
+def split_rest(
+    image_set: ImageSet, fractions: Sequence[float] = DEFAULT_FRACTIONS, seed: int = 0
+) -> ImageSet:
+    """Keep a published test side and split the rest into train and validation.
+
+    Raises
+    ------
+    InputError
+        If there is no test side to keep, or a group stands on it and on the rest.
+    """
+    train, validation, _ = _checked_fractions(fractions)
+    if image_set.split is None or not (image_set.split == _TEST).any():
+        raise InputError("the set holds no test side to keep; leave out --keep-test")
+    rest = np.flatnonzero(image_set.split != _TEST)
+    if image_set.group is not None:
+        shared = set(image_set.group[rest]) & set(image_set.group[image_set.split == _TEST])
+        if shared:
+            raise InputError(
+                f"{len(shared)} groups (or duplicates) stand on the test side and on the rest, "
+                f"such as {min(shared)}; split anew without --keep-test"
+            )
+    share = train / (train + validation)
+    parts = split_set(image_set.select(rest), (share, 1 - share, 0), seed)
+    split = image_set.split.copy()
+    assert parts.split is not None
+    split[rest] = parts.split
+    note = parts.provenance["split"] | {"kept_test": True}
+    return dataclasses.replace(
+        image_set, split=split, provenance=image_set.provenance | {"split": note}
+    )
+
+
 def store_split(
     path: Path,
     fractions: Sequence[float] = DEFAULT_FRACTIONS,
     *,
     seed: int = 0,
     group: str | None = None,
+    keep_test: bool = False,
+    duplicates_together: bool = False,
     overwrite: bool = False,
 ) -> ImageSet:
     """Split a packed file and store the split in it; a crash leaves the file as it was.
@@ -101,6 +142,11 @@ def store_split(
     group
         Column whose equal values stay together: the group column the file was packed with, a
         feature, or a dataset (N,) of the file. ``None`` honours the file's groups, if any.
+    keep_test
+        Keep the test side that the file holds, and split the rest into train and validation in
+        the proportion of their fractions.
+    duplicates_together
+        Keep exact and near duplicates on one side, as if they were a group.
     overwrite
         Replace a split that the file holds.
 
@@ -120,11 +166,21 @@ def store_split(
             f"galaxy-set pack {path} OUT.h5"
         )
     image_set = read_hdf5(path)
-    if image_set.split is not None and not overwrite:
+    if image_set.split is not None and not overwrite and not keep_test:
         raise InputError(f"{path} holds a split already; pass --overwrite to replace it")
     if group is not None:
         image_set = dataclasses.replace(image_set, group=read_column(path, image_set, group))
-    image_set = split_set(image_set, fractions, seed)
+    if duplicates_together:
+        from galaxies.duplicates import duplicate_groups, leaks
+
+        together = duplicate_groups(image_set, leaks(image_set).pairs)
+        kept_group, image_set = image_set.group, dataclasses.replace(image_set, group=together)
+    if keep_test:
+        image_set = split_rest(image_set, fractions, seed)
+    else:
+        image_set = split_set(image_set, fractions, seed)
+    if duplicates_together:
+        image_set = dataclasses.replace(image_set, group=kept_group)
     with whole_file(path, overwrite=True) as temporary:
         shutil.copyfile(path, temporary)
         with h5py.File(temporary, "r+") as file:
@@ -158,192 +214,6 @@ def read_column(path: Path, image_set: ImageSet, name: str) -> np.ndarray:
         f"{path} has no column {name!r} to group by; it has: {', '.join(dict.fromkeys(known))} "
         "(a column of a CSV is kept with: galaxy-set pack --group COLUMN)"
     )
-
-
-def split_labels(
-    labels: np.ndarray,
-    class_names: Sequence[str],
-    fractions: tuple[float, float, float],
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Return (N,) int8 sides of single images; every class stands on every wanted side."""
-    present = np.flatnonzero(np.bincount(labels, minlength=len(class_names)))
-    counts = np.bincount(labels, minlength=len(class_names))[present]
-    wanted = [side for side, fraction in enumerate(fractions) if fraction > 0]
-    for index, count in zip(present, counts, strict=True):
-        if count < len(wanted):
-            images = "1 image" if count == 1 else f"{count} images"
-            raise InputError(
-                f"class {class_names[int(index)]!r} has {images}, too few to stand on "
-                f"{len(wanted)} sides ({', '.join(SPLITS[side] for side in wanted)}); "
-                "add images or leave the class out with galaxy-set pack --exclude"
-            )
-    table = side_counts(counts, fractions)
-    split = np.empty(len(labels), dtype=np.int8)
-    for index, row in zip(present, table, strict=True):
-        split[rng.permutation(np.flatnonzero(labels == index))] = np.repeat(np.arange(3), row)
-    return split
-
-
-def side_counts(counts: np.ndarray, fractions: tuple[float, float, float]) -> np.ndarray:
-    """Return (classes, 3) int64: how many images of each class each side gets.
-
-    The test side is rounded first, as in a two-way split, then validation from what remains;
-    each total is rounded up, and remainders go to the classes with the largest fractions.
-    """
-    total = int(counts.sum())
-    test = _share(counts, _round_up(fractions[2] * total))
-    rest = counts - test
-    not_test = fractions[0] + fractions[1]
-    validation = _share(rest, _round_up(fractions[1] / not_test * int(rest.sum())))
-    table = np.stack([rest - validation, validation, test], axis=1)
-    wanted = np.flatnonzero(np.array(fractions) > 0)
-    for row in table:
-        for side in wanted:
-            if row[side] == 0:
-                row[wanted[np.argmax(row[wanted])]] -= 1
-                row[side] = 1
-    return table
-
-
-def split_groups(
-    labels: np.ndarray,
-    class_names: Sequence[str],
-    fractions: tuple[float, float, float],
-    rng: np.random.Generator,
-    groups: np.ndarray,
-) -> np.ndarray:
-    """Return (N,) int8 sides such that no group stands on two.
-
-    Groups are dealt one by one (many of them from the largest down), each to the side where it
-    brings the class counts nearest to the fractions. Then groups move, or swap where there are
-    few, while that helps; of few groups the best of several random orders is kept.
-    """
-    _, members = np.unique(groups, return_inverse=True)
-    present, classes = np.unique(labels, return_inverse=True)
-    table = np.zeros((members.max(initial=-1) + 1, len(present)), dtype=np.int64)
-    np.add.at(table, (members, classes), 1)
-    wanted = [side for side, fraction in enumerate(fractions) if fraction > 0]
-    for column, index in enumerate(present):
-        holding = int((table[:, column] > 0).sum())
-        if holding < len(wanted):
-            raise InputError(
-                f"class {class_names[index]!r} stands in {holding} "
-                f"group{'s' if holding > 1 else ''}, too few for {len(wanted)} sides "
-                f"({', '.join(SPLITS[side] for side in wanted)}) without cutting a group; "
-                "use coarser sides, other groups, or leave the class out"
-            )
-    best, best_cost = None, np.inf
-    for _ in range(_RESTARTS if len(table) <= _FEW_GROUPS else 1):
-        sides = _improve(_deal(table, fractions, wanted, rng), table, fractions, wanted)
-        cost = _cost(_side_table(table, sides), _targets(table, fractions)).sum()
-        if cost < best_cost:
-            best, best_cost = sides, cost
-    assert best is not None
-    reached = _side_table(table, best)
-    for column, index in enumerate(present):
-        empty = [SPLITS[side] for side in wanted if reached[side, column] == 0]
-        if empty:
-            raise InputError(
-                f"no way was found to put whole groups on each side so that class "
-                f"{class_names[index]!r} stands on {' and '.join(empty)}; "
-                "try another --seed or other --fractions"
-            )
-    return best[members].astype(np.int8)
-
-
-def _deal(
-    table: np.ndarray,
-    fractions: tuple[float, float, float],
-    wanted: list[int],
-    rng: np.random.Generator,
-) -> np.ndarray:
-    """Assign groups (rows of ``table``) to sides one by one, the largest first."""
-    targets = _targets(table, fractions)[wanted]
-    order = rng.permutation(len(table))
-    if len(table) > _FEW_GROUPS:  # few groups swap anyway; a free order lets seeds differ
-        order = order[np.argsort(-(table[order] / table.sum(axis=0)).max(axis=1), kind="stable")]
-    reached = np.zeros((len(wanted), table.shape[1]), dtype=np.int64)
-    sides = np.empty(len(table), dtype=np.int64)
-    for row in order:
-        change = _miss(reached + table[row], targets) - _miss(reached, targets)
-        chosen = int(np.argmin(change))
-        reached[chosen] += table[row]
-        sides[row] = wanted[chosen]
-    return sides
-
-
-def _improve(
-    sides: np.ndarray,
-    table: np.ndarray,
-    fractions: tuple[float, float, float],
-    wanted: list[int],
-) -> np.ndarray:
-    """Move single groups, or swap two where there are few groups, while the cost falls."""
-    targets = _targets(table, fractions)
-    sides = sides.copy()
-    for _ in range(_MOST_MOVES):
-        reached = _side_table(table, sides)
-        here = _cost(reached, targets)
-        leaving = _cost(reached[sides] - table, targets[sides]) - here[sides]
-        gains = np.full((len(table), 3), np.inf)
-        for side in wanted:
-            gains[:, side] = leaving + _cost(reached[side] + table, targets[side]) - here[side]
-        gains[np.arange(len(table)), sides] = np.inf
-        row, chosen = np.unravel_index(np.argmin(gains), gains.shape)
-        if gains[row, chosen] < -_TINY:
-            sides[row] = chosen
-            continue
-        if len(table) > _FEW_GROUPS:
-            break
-        # Row i goes to the side of row j and back.
-        exchange = table[None, :, :] - table[:, None, :]
-        swapped = _cost(reached[sides][:, None] + exchange, targets[sides][:, None])
-        swapped = swapped - here[sides][:, None]
-        total = swapped + swapped.T
-        total[sides[:, None] == sides[None, :]] = np.inf
-        row, other = np.unravel_index(np.argmin(total), total.shape)
-        if not total[row, other] < -_TINY:
-            break
-        sides[row], sides[other] = sides[other], sides[row]
-    return sides
-
-
-def _targets(table: np.ndarray, fractions: tuple[float, float, float]) -> np.ndarray:
-    return np.outer(fractions, table.sum(axis=0))
-
-
-def _miss(reached: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Chi-squared distance of class counts (..., classes) from their targets."""
-    return (((reached - targets) ** 2) / np.maximum(targets, _TINY)).sum(axis=-1)
-
-
-def _cost(reached: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """`_miss`, and a price above any miss for each class that is absent where it is wanted."""
-    return _miss(reached, targets) + _ABSENT * ((reached == 0) & (targets > 0)).sum(axis=-1)
-
-
-def _side_table(table: np.ndarray, sides: np.ndarray) -> np.ndarray:
-    reached = np.zeros((3, table.shape[1]), dtype=np.int64)
-    np.add.at(reached, sides, table)
-    return reached
-
-
-def _share(counts: np.ndarray, total: int) -> np.ndarray:
-    """Share ``total`` over classes in proportion to ``counts``, by largest remainder."""
-    if counts.sum() == 0:
-        return np.zeros_like(counts)
-    exact = counts / counts.sum() * total
-    shares = np.floor(exact).astype(np.int64)
-    missing = total - int(shares.sum())
-    # Ties go to the larger class, then to the first, so the supports never depend on the seed.
-    order = np.lexsort((np.arange(len(counts)), -counts, -np.round(exact - shares, 9)))
-    shares[order[:missing]] += 1
-    return shares
-
-
-def _round_up(value: float) -> int:
-    return int(np.ceil(round(value, 6)))
 
 
 def _checked_fractions(fractions: Sequence[float]) -> tuple[float, float, float]:

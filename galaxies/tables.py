@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from galaxies.allocation import split_groups, split_labels
 from galaxies.command_line import warn
 from galaxies.errors import InputError
 from galaxies.hdf5 import ordinal_ids
 from galaxies.image_set import SPLITS
-from galaxies.split import DEFAULT_FRACTIONS, split_groups, split_labels
+from galaxies.split import DEFAULT_FRACTIONS
 from galaxies.table_columns import colours, mark_missing, why_left_out
 from galaxies.table_files import Columns, read_columns
 

@@ -5,11 +5,13 @@ import io
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from app import served
+from app.cli import ClassifyAppConfig
 from app.pieces import shown_pixels
 from app.uploads import Limits, Refused, Upload, accept
 from app.wording import reason_for_people
@@ -88,19 +90,24 @@ def answer_files(
 
 def answer_samples(level: float) -> list[Answer]:
     """Answer the sample images: those of ``--samples``, or held-out ones of the checkpoint."""
-    folder = served.choices().samples
-    if folder is not None:
-        files = ((path.name, path.read_bytes()) for path in served.sample_files(folder))
-        return [answer for answer in answer_files(files, level) if answer.error is None]
+    return list(_answer_samples(served.choices(), level))
+
+
+@lru_cache(maxsize=32)
+def _answer_samples(choices: ClassifyAppConfig, level: float) -> tuple[Answer, ...]:
+    """The same for every visitor, so computed once."""
+    if choices.samples is not None:
+        files = ((path.name, path.read_bytes()) for path in served.sample_files(choices.samples))
+        return tuple(answer for answer in answer_files(files, level) if answer.error is None)
     samples = served.samples()
     if samples is None:
-        return []
+        return ()
     names = [samples.class_names[label] for label in samples.labels]
     read = [
         Answer(Prediction(str(name)), pixels, truth)
         for name, pixels, truth in zip(samples.ids, samples.pixels, names, strict=True)
     ]
-    return _predict(read, level)
+    return tuple(_predict(read, level))
 
 
 def explain(answer: Answer, level: float) -> Explanation:
@@ -108,14 +115,14 @@ def explain(answer: Answer, level: float) -> Explanation:
     assert answer.pixels is not None
     service = served.classifier()
     pixels = answer.pixels[None]
-    questions = Questions(level=level, neighbours=SIMILAR)
     with served.computing:
-        (found,) = service.predict_pixels([answer.name], pixels, questions)
         try:
-            asked = Questions(level=level, grad_cam=True)
-            evidence = service.predict_pixels([answer.name], pixels, asked)[0].evidence
+            asked = Questions(level=level, neighbours=SIMILAR, grad_cam=True)
+            (found,) = service.predict_pixels([answer.name], pixels, asked)
         except InputError:  # this network has no feature map with extent
-            evidence = None
+            asked = Questions(level=level, neighbours=SIMILAR)
+            (found,) = service.predict_pixels([answer.name], pixels, asked)
+    evidence = found.evidence
     overlay = None
     if evidence is not None:
         overlay = evidence_overlay(answer.pixels, evidence, stretch())

@@ -100,13 +100,13 @@ def shown_pixels(pixels: np.ndarray, stretch: Stretch | None = None) -> np.ndarr
 
 
 def png_bytes(pixels: np.ndarray, side: int | None = None) -> bytes:
-    """(H, W, C) uint8 as a PNG; ``side`` enlarges small images without inventing detail.
+    """(H, W, C) uint8 as a PNG, made smaller where it is larger than ``side``.
 
-    One channel is grey, three are red, green and blue.
+    One channel is grey, three are red, green and blue. Small images are enlarged by the browser.
     """
     shown = pixels if pixels.shape[2] == 3 else pixels[..., :1].repeat(3, axis=2)
     image = Image.fromarray(np.ascontiguousarray(shown))
-    if side is not None and max(image.size) != side:
+    if side is not None and max(image.size) > side:
         scale = side / max(image.size)
         size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
         image = image.resize(size, Image.Resampling.BICUBIC)

@@ -20,7 +20,8 @@ _choices: list[ClassifyAppConfig] = []
 _loading = threading.RLock()
 
 computing = threading.Lock()
-"""Held while a network computes: one image at a time on all cores is faster than many at once."""
+"""Held while a network computes. Explaining an image hooks into the network that all share, and
+the other cores are not idle: they decode uploads and draw pages."""
 
 
 def use(config: ClassifyAppConfig) -> None:

@@ -30,6 +30,7 @@ def serve(config: ClassifyAppConfig) -> None:
     with _listen(config.host, config.port) as listener:
         port = listener.getsockname()[1]
         address = f"http://{_host_in_address(config.host)}:{port}"
+        _use_one_thread_each()
         served.classifier()  # before the first visitor, and so that a damaged one is said now
         application = create_application(config, port)
 
@@ -73,6 +74,13 @@ def refuse_wrong_folders(config: ClassifyAppConfig) -> None:
     for folder in config.results:
         if not folder.is_dir():
             raise InputError(f"{folder} is not a folder of augment-and-eval (--results)")
+
+
+def _use_one_thread_each() -> None:
+    """One image is too small to share: on two busy cores, two threads took 15 times one's time."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def create_application(config: ClassifyAppConfig, port: int = 8501) -> "ASGIApp":

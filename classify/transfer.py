@@ -14,12 +14,23 @@ def blocks_of(network: Network) -> list[nn.Module]:
     """
     listed = getattr(network.trunk, "transfer_blocks", None)
     if listed is not None:
-        return list(listed())
+        return _join_normalisation(list(listed()))
     blocks: list[nn.Module] = []
     for child in network.trunk.children():
         parts = list(child.children()) if isinstance(child, nn.Sequential) else [child]
         blocks += [part for part in parts if any(True for _ in part.parameters())]
-    return blocks or [network.trunk]
+    return _join_normalisation(blocks) or [network.trunk]
+
+
+def _join_normalisation(blocks: list[nn.Module]) -> list[nn.Module]:
+    """A layer of scales and offsets alone belongs to the convolution before it."""
+    joined: list[nn.Module] = []
+    for block in blocks:
+        if joined and all(parameter.ndim <= 1 for parameter in block.parameters()):
+            joined[-1] = nn.ModuleList([joined[-1], block])
+        else:
+            joined.append(block)
+    return joined
 
 
 def choose_trainable(network: Network, transfer: Transfer) -> None:

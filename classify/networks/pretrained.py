@@ -116,7 +116,7 @@ def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], source: s
     Returns
     -------
     list of str
-        Names of the network's tensors that were not loaded: those of the head, if classes differ.
+        Names of the head's tensors, if its classes differ: they start at zero.
 
     Raises
     ------
@@ -128,6 +128,7 @@ def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], source: s
     head = _head_names(network)
     chosen: dict[str, torch.Tensor] = {}
     wrong: list[str] = []
+    fresh: list[str] = []
     for name, tensor in own.items():
         given = weights.get(name)
         if given is not None and given.shape == tensor.shape:
@@ -143,8 +144,13 @@ def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], source: s
             f"missing or have another shape, first {wrong[0]}; choose the --model that the "
             "weights were made for"
         )
+    for name in head - set(chosen):
+        # A head that starts at zero asks nothing of features whose scale is not known yet.
+        if name in own:
+            chosen[name] = torch.zeros_like(own[name])
+            fresh.append(name)
     network.load_state_dict(chosen, strict=False)
-    return [name for name in own if name not in chosen]
+    return sorted(fresh)
 
 
 def hub_weights(name: str) -> dict[str, torch.Tensor]:

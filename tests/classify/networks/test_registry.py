@@ -1,0 +1,87 @@
+"""Networks by name: any size and channels that the architecture allows, and a word otherwise."""
+
+import pytest
+import torch
+
+from classify.networks.network import Network
+from classify.networks.registry import NetworkSpecification, build
+from galaxies.errors import InputError
+
+
+@pytest.mark.parametrize("name", ["small", "small-d4", "unam-cnn", "custom-cnn-final", "mobilenet"])
+@pytest.mark.parametrize(("channels", "size"), [(1, 64), (5, 69), (10, 33)])
+def test_networks_take_any_channels_and_sizes(name: str, channels: int, size: int) -> None:
+    network = build(NetworkSpecification(name, channels, size, 4)).eval()
+    assert network(torch.zeros(2, channels, size, size)).shape == (2, 4)
+
+
+@pytest.mark.parametrize("name", ["mobilenetv3-small", "mobilenetv2"])
+def test_library_networks_take_other_channels(name: str) -> None:
+    network = build(NetworkSpecification(name, 5, 64, 3)).eval()
+    assert network(torch.zeros(1, 5, 64, 64)).shape == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "least"),
+    [
+        ("small", 15, "16"),
+        ("small-d4", 15, "16"),
+        ("custom-cnn-4", 63, "64"),
+        ("unam-cnn", 23, "24"),
+        ("cavanagh-c1", 9, "10"),
+        ("cavanagh-c2", 37, "38"),
+        ("mobilenet", 31, "32"),
+        ("densenet121", 28, "29"),
+        ("vgg16", 31, "32"),
+    ],
+)
+def test_a_size_that_is_impossible_is_refused_with_the_least_one(
+    name: str, size: int, least: str
+) -> None:
+    with pytest.raises(InputError, match=least):
+        build(NetworkSpecification(name, 3, size, 4))
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("small", 16),
+        ("custom-cnn-4", 64),
+        ("unam-cnn", 24),
+        ("cavanagh-c1", 10),
+        ("cavanagh-c2", 38),
+    ],
+)
+def test_the_least_size_works(name: str, size: int) -> None:
+    network = build(NetworkSpecification(name, 1, size, 3)).eval()
+    assert network(torch.zeros(1, 1, size, size)).shape == (1, 3)
+
+
+def test_an_unknown_name_is_refused() -> None:
+    with pytest.raises(InputError, match="no network 'resnet5000'"):
+        build(NetworkSpecification("resnet5000", 3, 64, 4))
+
+
+def test_one_class_is_refused() -> None:
+    with pytest.raises(InputError, match="at least 2 classes"):
+        build(NetworkSpecification("small", 3, 64, 1))
+
+
+def test_initial_weights_depend_on_the_seed_alone() -> None:
+    specification = NetworkSpecification("small", 3, 32, 3)
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    one = build(specification, seed=5).state_dict()
+    assert torch.equal(before, torch.get_rng_state())
+    torch.manual_seed(2)
+    same, other = build(specification, seed=5).state_dict(), build(specification, 6).state_dict()
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_any_timm_name_works() -> None:
+    pytest.importorskip("timm")
+    network = build(NetworkSpecification("mobilenetv2_050", 4, 64, 3)).eval()
+    assert isinstance(network, Network)
+    images = torch.randn(2, 4, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(network.head(network.features(images)), network(images))

@@ -1,6 +1,7 @@
 """Files and folders that are whole or absent, and a lock for a folder that a run writes."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from galaxies.errors import InputError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
 def refuse_existing(path: Path, *, overwrite: bool) -> None:
@@ -24,36 +27,42 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     When the block fails nothing is left, and what ``path`` held before stays.
     """
     refuse_existing(path, overwrite=overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; name a file")
+    with _parent_folder(path):
+        handle, name = tempfile.mkstemp(
+            dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".partial"
+        )
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_umask())
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """Like `whole_file` for a folder."""
     refuse_existing(path, overwrite=overwrite)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"))
-    try:
-        yield temporary
-        temporary.chmod(0o777 & ~_umask())
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.exists():
-            path.unlink()
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with _parent_folder(path):
+        temporary = Path(
+            tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".partial")
+        )
+        try:
+            yield temporary
+            temporary.chmod(0o777 & ~_umask())
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.exists():
+                path.unlink()
+            temporary.replace(path)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str, *, overwrite: bool = True) -> None:
@@ -77,6 +86,40 @@ def folder_lock(folder: Path) -> Iterator[None]:
                 f"another process is writing {folder}; wait for it or choose another --out"
             ) from None
         yield
+
+
+@contextlib.contextmanager
+def _parent_folder(path: Path) -> Iterator[None]:
+    """Make the folders above ``path``; when the block fails, those made here are removed again."""
+    missing = [folder for folder in path.absolute().parents if not folder.exists()]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{path.parent} is not a folder; choose another place") from None
+    except PermissionError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another place") from None
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"cannot write in {path.parent}: permission denied; choose another place")
+    try:
+        yield
+    except OSError as error:
+        _remove(missing)
+        if error.errno in _NO_ROOM:
+            raise InputError(
+                f"cannot write {path}: {os.strerror(error.errno).lower()}; "
+                "nothing was changed; free some space or choose another place"
+            ) from None
+        raise
+    except BaseException:
+        _remove(missing)
+        raise
+
+
+def _remove(missing: list[Path]) -> None:
+    """Remove folders, the deepest first; one that something else uses by now stays."""
+    for folder in missing:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def _umask() -> int:

@@ -10,6 +10,7 @@ import dataclasses
 import errno
 import io
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import reduce
@@ -138,9 +139,12 @@ def _guarded(program: str, action: Callable[[], object]) -> int:
         print(f"{program}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
-            where = f" ({error.filename})" if error.filename else ""
-            print(f"{program}: cannot write: {error.strerror}{where}", file=sys.stderr)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
+            # EACCES may come of reading; libraries put their own prose into strerror.
+            where = f" {error.filename}" if error.filename else ""
+            print(
+                f"{program}: cannot use{where}: {os.strerror(error.errno).lower()}", file=sys.stderr
+            )
             return EXIT_WRONG_INPUT
         raise
     except SystemExit as exit_request:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 
 from galaxies.catalogue import Catalogue, CatalogueColumns, read_catalogue
 from galaxies.duplicates import LeakReport, Pair, leaks
 from galaxies.errors import InputError
-from galaxies.hdf5 import PixelWriter
+from galaxies.hdf5 import PixelsInHdf5, PixelWriter
+from galaxies.hdf5_file import writable_hdf5
 from galaxies.image_files import Decoding, Header, channels_of, decode_all, read_headers
 from galaxies.image_set import SPLITS, ImageSet
 from galaxies.likeness import SIDE
@@ -128,25 +128,26 @@ def _describe_folder(source: str, catalogue: Catalogue, near: bool, progress: bo
     sizes = Counter(f"{h.width}x{h.height}" for h in headers if isinstance(h, Header))
     channels = channels_of(catalogue.paths, headers)
     # Images of any size are compared as squares of one size, kept on disk.
-    with tempfile.TemporaryDirectory() as folder, h5py.File(f"{folder}/images.h5", "w") as file:
-        writer = PixelWriter(file, len(catalogue.paths), torch.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "images.h5"
+        with writable_hdf5(path) as file:
+            writer = PixelWriter(file, len(catalogue.paths), torch.uint8)
 
-        def keep(_: int, pixels: np.ndarray) -> None:
-            square = min(pixels.shape[:2])
-            image = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]
-            writer.add(crop_and_resize(image, crop=square, size=SIDE))
+            def keep(_: int, pixels: np.ndarray) -> None:
+                square = min(pixels.shape[:2])
+                image = torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]
+                writer.add(crop_and_resize(image, crop=square, size=SIDE))
 
-        bad = decode_all(
-            catalogue.paths,
-            Decoding(channels=channels, scale_16_bit=True),
-            keep=keep,
-            progress=progress,
-            skip_bad=True,
-        )
-        if len(bad) == len(catalogue.paths):
-            raise InputError(f"{source}: not one of {len(bad)} images can be read")
-        store = writer.finish()
-        file.close()
+            bad = decode_all(
+                catalogue.paths,
+                Decoding(channels=channels, scale_16_bit=True),
+                keep=keep,
+                progress=progress,
+                skip_bad=True,
+            )
+            if len(bad) == len(catalogue.paths):
+                raise InputError(f"{source}: not one of {len(bad)} images can be read")
+            store = PixelsInHdf5(path, writer.finish(), torch.uint8)
         good = catalogue.select(np.setdiff1d(np.arange(len(catalogue.paths)), bad))
         image_set = image_set_of_catalogue(good, store, source=source)
         report = leaks(image_set, near=near, progress=progress)

@@ -16,7 +16,8 @@ import torch
 from galaxies.atomic import refuse_existing, whole_file
 from galaxies.download import download, wrong_hash
 from galaxies.errors import InputError
-from galaxies.hdf5 import HDF5_ENDINGS, PixelWriter, read_hdf5, write_columns
+from galaxies.hdf5 import HDF5_ENDINGS, PixelsInHdf5, PixelWriter, read_hdf5, write_columns
+from galaxies.hdf5_file import writable_hdf5
 from galaxies.image_set import SPLITS, ImageSet
 from galaxies.published import PublishedSet, published_set, recognise_galaxy10
 
@@ -152,14 +153,14 @@ def _write(
         for part, side in zip(parts, sides, strict=True)
         for row in range(len(part))
     ]
-    with whole_file(out, overwrite=overwrite) as temporary, h5py.File(temporary, "w") as file:
+    with whole_file(out, overwrite=overwrite) as temporary, writable_hdf5(temporary) as file:
         writer = PixelWriter(file, sum(len(part) for part in parts), torch.uint8)
         for part in parts:
             for _, block in part.blocks():
                 writer.add(block)
         image_set = dataclasses.replace(
             parts[0],
-            store=writer.finish(),
+            store=PixelsInHdf5(temporary, writer.finish(), torch.uint8),
             labels=np.concatenate([part.labels for part in parts]),
             class_names=published.class_names,
             ids=np.array(ids),

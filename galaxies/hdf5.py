@@ -19,6 +19,7 @@ import torch
 from galaxies.atomic import whole_file
 from galaxies.eight_bits import to_eight_bits, unusable_dtype
 from galaxies.errors import InputError
+from galaxies.hdf5_file import writable_hdf5
 from galaxies.image_set import ImageSet
 from galaxies.pixels import Stretch
 from galaxies.published import recognise_galaxy10, refuse_foreign_names
@@ -144,7 +145,7 @@ def read_hdf5(path: Path, *, scale_16_bit: bool = False) -> ImageSet:
 
 def write_hdf5(image_set: ImageSet, path: Path, *, overwrite: bool = False) -> None:
     """Write a set as one HDF5 file, block by block, so that no set is too large."""
-    with whole_file(path, overwrite=overwrite) as temporary, h5py.File(temporary, "w") as file:
+    with whole_file(path, overwrite=overwrite) as temporary, writable_hdf5(temporary) as file:
         write_pixels(
             file, image_set.store.shape, image_set.store.dtype, (b for _, b in image_set.blocks())
         )
@@ -197,16 +198,15 @@ class PixelWriter:
         if self._waiting_count >= chunk:
             self._write(self._waiting_count - self._waiting_count % chunk)
 
-    def finish(self) -> PixelsInHdf5:
-        """Write what waits, cut the dataset to what arrived, and return it as a store."""
+    def finish(self) -> tuple[int, int, int, int]:
+        """Write what waits, cut the dataset to what arrived, and return its shape (N, C, H, W)."""
         if self._dataset is None:
             raise InputError("there is no image to write")
         if self._waiting_count:
             self._write(self._waiting_count)
         self._dataset.resize(self._written, axis=0)
         count, height, width, channels = self._dataset.shape
-        shape = (count, channels, height, width)
-        return PixelsInHdf5(Path(self._file.filename), shape, self._dtype)
+        return count, channels, height, width
 
     def _open_dataset(self, images: torch.Tensor) -> h5py.Dataset:
         if self._dataset is None:

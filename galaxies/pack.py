@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -16,7 +15,8 @@ from galaxies.atomic import refuse_existing, whole_file
 from galaxies.catalogue import CatalogueColumns, read_catalogue
 from galaxies.command_line import warn
 from galaxies.errors import InputError
-from galaxies.hdf5 import HDF5_ENDINGS, PixelWriter, read_hdf5, write_columns
+from galaxies.hdf5 import HDF5_ENDINGS, PixelsInHdf5, PixelWriter, read_hdf5, write_columns
+from galaxies.hdf5_file import writable_hdf5
 from galaxies.image_files import Decoding, Header, channels_of, decode_all, read_headers
 from galaxies.image_set import ImageSet
 from galaxies.resize import crop_and_resize
@@ -114,7 +114,7 @@ def _pack_folder(
     if grey:
         warn(f"{grey} of {len(headers)} images are grey among colour ones; they become colour")
     decoding = dataclasses.replace(decoding, channels=channels)
-    with whole_file(out, overwrite=overwrite) as temporary, h5py.File(temporary, "w") as file:
+    with whole_file(out, overwrite=overwrite) as temporary, writable_hdf5(temporary) as file:
         writer = PixelWriter(file, len(catalogue.paths), torch.uint8)
         skipped = decode_all(
             catalogue.paths,
@@ -128,7 +128,8 @@ def _pack_folder(
         left_out = tuple(str(catalogue.paths[row]) for row in skipped)
         catalogue = catalogue.select(np.setdiff1d(np.arange(len(catalogue.paths)), skipped))
         _refuse_small_classes(catalogue.classes, catalogue.class_names, len(left_out))
-        packed = image_set_of_catalogue(catalogue, writer.finish(), source=str(folder))
+        store = PixelsInHdf5(temporary, writer.finish(), torch.uint8)
+        packed = image_set_of_catalogue(catalogue, store, source=str(folder))
         note = _note(decoding, exclude, columns) | {"skipped": len(left_out)}
         write_columns(file, _with_note(packed, note))
     return Packed(read_hdf5(out), left_out, everything - len(headers))
@@ -150,7 +151,7 @@ def _pack_arrays(
     _refuse_small_classes(names, image_set.class_names)
     with (
         whole_file(out, overwrite=overwrite) as temporary,
-        h5py.File(temporary, "w") as file,
+        writable_hdf5(temporary) as file,
         tqdm(
             total=len(image_set), desc="pack", unit="image", disable=not progress, leave=False
         ) as bar,
@@ -160,7 +161,8 @@ def _pack_arrays(
             writer.add(crop_and_resize(block, crop=decoding.crop, size=decoding.size))
             bar.update(len(block))
         provenance = {"source": source} | image_set.provenance
-        packed = dataclasses.replace(image_set, store=writer.finish(), provenance=provenance)
+        store = PixelsInHdf5(temporary, writer.finish(), image_set.store.dtype)
+        packed = dataclasses.replace(image_set, store=store, provenance=provenance)
         write_columns(file, _with_note(packed, _note(decoding, exclude, None)))
     return Packed(read_hdf5(out), (), everything - len(image_set))
 

@@ -18,6 +18,7 @@ from galaxies.atomic import whole_file
 from galaxies.command_line import warn
 from galaxies.errors import InputError
 from galaxies.hdf5 import HDF5_ENDINGS, read_hdf5, write_columns
+from galaxies.hdf5_file import writable_hdf5
 from galaxies.image_set import SPLITS, ImageSet
 
 __all__ = [
@@ -183,7 +184,7 @@ def store_split(
         image_set = dataclasses.replace(image_set, group=kept_group)
     with whole_file(path, overwrite=True) as temporary:
         shutil.copyfile(path, temporary)
-        with h5py.File(temporary, "r+") as file:
+        with writable_hdf5(temporary, "r+") as file:
             write_columns(file, image_set)
     return read_hdf5(path)
 

@@ -127,7 +127,7 @@ def explain(answer: Answer, level: float) -> Explanation:
     if evidence is not None:
         overlay = evidence_overlay(answer.pixels, evidence, stretch())
     similar = []
-    examples = service.reference.examples
+    examples = served.examples()
     if examples is not None and found.neighbours:
         rows = np.array([neighbour.row for neighbour in found.neighbours])
         similar = [
@@ -154,7 +154,7 @@ def nearest_real(images: np.ndarray) -> list[tuple[np.ndarray, str, float]] | No
     import torch
 
     service = served.classifier()
-    examples, known = service.reference.examples, service.reference.neighbours
+    examples, known = served.examples(), service.reference.neighbours
     expected = (service.classifier.channels, service.classifier.size, service.classifier.size)
     if examples is None or known is None or images.shape[1:] != expected:
         return None

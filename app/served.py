@@ -27,7 +27,7 @@ the other cores are not idle: they decode uploads and draw pages."""
 def use(config: ClassifyAppConfig) -> None:
     """Serve these choices from now on; forgets what was loaded for others."""
     _choices[:] = [config]
-    for loader in (_load_classifier, _load_generator, _load_samples):
+    for loader in (_load_classifier, _load_examples, _load_generator, _load_samples):
         loader.cache_clear()
 
 
@@ -62,6 +62,12 @@ def samples() -> "ImageSet | None":
         return _load_samples(choices().checkpoint)
 
 
+def examples() -> "ImageSet | None":
+    """The training images that the checkpoint keeps, in memory: every explanation reads some."""
+    with _loading:
+        return _load_examples(choices().checkpoint, choices().device)
+
+
 def sample_files(folder: Path) -> list[Path]:
     """Image files of a folder of samples, at most `MOST_SAMPLES`, sorted by name."""
     from classify.fits_files import is_fits_file
@@ -82,6 +88,12 @@ def _load_classifier(checkpoint: Path, device: str) -> "ClassifierService":
     from classify.service import load_service
 
     return load_service(checkpoint, device)
+
+
+@cache
+def _load_examples(checkpoint: Path, device: str) -> "ImageSet | None":
+    kept = _load_classifier(checkpoint, device).reference.examples
+    return None if kept is None else kept.in_memory()
 
 
 @cache

@@ -148,12 +148,18 @@ def measure(
     return seconds, errors
 
 
-def report(name: str, seconds: list[float], errors: list[str], wall: float) -> None:
+def cpu_seconds(process: int) -> float:
+    """Processor time of a process so far, which other work on the machine does not change."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def report(name: str, seconds: list[float], errors: list[str], wall: float, cpu: float) -> None:
     cuts = statistics.quantiles(seconds, n=100, method="inclusive")
     print(
         f"{name}: {len(seconds)} answered, {len(errors)} errors, median {cuts[49]:.2f} s, "
         f"95th percentile {cuts[94]:.2f} s, slowest {max(seconds):.2f} s, "
-        f"{len(seconds) / wall:.1f} per second"
+        f"{len(seconds) / wall:.1f} per second, server CPU {1000 * cpu / len(seconds):.0f} ms each"
     )
     for error in sorted(set(errors))[:5]:
         print(f"  {error}")
@@ -179,11 +185,12 @@ def main() -> int:
     try:
         for name, what in (("POST /predict", ask_endpoint), ("page", visit_page)):
             what(address, options.images[0])
-            start = time.perf_counter()
+            start, cpu = time.perf_counter(), cpu_seconds(server.pid)
             seconds, errors = measure(
                 what, address, options.images, options.users, options.requests
             )
-            report(name, seconds, errors, time.perf_counter() - start)
+            wall, cpu = time.perf_counter() - start, cpu_seconds(server.pid) - cpu
+            report(name, seconds, errors, wall, cpu)
             alone = measure(what, address, options.images, 1, 5)[0]
             print(f"  alone: median {statistics.median(alone):.2f} s")
             failed |= bool(errors)

@@ -1,9 +1,12 @@
 """The page Classify: what each image is, how sure that is, and why."""
 
+from functools import lru_cache
+
 import streamlit as st
 
 from app import served
 from app.answers import Answer, Explanation, answer_files, answer_samples, as_csv, explain, stretch
+from app.cli import ClassifyAppConfig
 from app.pieces import notice, picture, probability_bars, shown_pixels, thumbnail, tiles
 from app.uploads import MEBIBYTE
 from app.wording import (
@@ -64,16 +67,22 @@ def show() -> None:
 
 
 def _offer_samples() -> None:
-    samples = answer_samples(served.choices().confidence)
-    if not samples:
-        return
-    st.button(
-        "No image at hand? Try these samples",
-        key="samples",
-        on_click=lambda: st.session_state.update(show_samples=True),
-    )
-    pixels = [answer.pixels for answer in samples[:SAMPLES_OFFERED] if answer.pixels is not None]
-    st.html(tiles([(shown_pixels(image.numpy(), stretch()), "") for image in pixels]))
+    shown = _sample_tiles(served.choices())
+    if shown:
+        st.button(
+            "No image at hand? Try these samples",
+            key="samples",
+            on_click=lambda: st.session_state.update(show_samples=True),
+        )
+        st.html(shown)
+
+
+@lru_cache(maxsize=4)
+def _sample_tiles(choices: ClassifyAppConfig) -> str:
+    """The same for every visitor, so drawn once."""
+    pixels = [answer.pixels for answer in answer_samples(choices.confidence)[:SAMPLES_OFFERED]]
+    pictures = [shown_pixels(image.numpy(), stretch()) for image in pixels if image is not None]
+    return tiles([(picture, "") for picture in pictures]) if pictures else ""
 
 
 def _show_answers(answers: list[Answer], level: float) -> None:

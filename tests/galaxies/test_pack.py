@@ -1,0 +1,242 @@
+"""Packing: what comes in goes out, cropped and resized by the stated rules."""
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from galaxies.hdf5 import read_hdf5, write_hdf5
+from galaxies.image_set import ImageSet, PixelsInMemory
+from galaxies.pack import pack
+
+
+def test_a_folder_per_class_becomes_a_set(class_folder, tmp_path, galaxy_set):
+    out = tmp_path / "set.h5"
+    status, text, error = galaxy_set("pack", class_folder, out, "--size", 20, "--crop", 30)
+    assert status == 0, error
+    assert text.strip() == f"{out}: 10 images, 3x20x20, 2 classes (merger 4, spiral 6)"
+    image_set = read_hdf5(out)
+    assert image_set.class_names == ("merger", "spiral")
+    assert image_set.ids[0] == "merger/0.png"
+    with Image.open(class_folder / "spiral" / "2.png") as picture:
+        expected = picture.crop((5, 5, 35, 35)).resize((20, 20), Image.Resampling.BICUBIC)
+    row = int(np.flatnonzero(image_set.ids == "spiral/2.png")[0])
+    assert (image_set.read([row])[0].permute(1, 2, 0).numpy() == np.asarray(expected)).all()
+
+
+def test_a_catalogue_gives_groups_ids_and_features(catalogue_folder, tmp_path, galaxy_set):
+    out = tmp_path / "set.h5"
+    status, text, _ = galaxy_set("pack", catalogue_folder, out, "--size", 40, "--json")
+    assert status == 0
+    assert json.loads(text)["classes"] == {"merger": 4, "spiral": 6}
+    image_set = read_hdf5(out)
+    assert image_set.ids.tolist() == [f"g{index}" for index in range(10)]
+    assert image_set.group[:4].tolist() == ["field0", "field1", "field2", "field0"]
+    # `objid` is a number too, but float32 cannot tell its values apart: it names, not measures.
+    assert image_set.feature_names == ("magnitude",)
+    assert image_set.features[3, 0] == pytest.approx(15.3)
+
+
+def test_plain_readers_of_galaxy10_find_their_arrays(class_folder, tmp_path, galaxy_set):
+    out = tmp_path / "set.h5"
+    galaxy_set("pack", class_folder, out, "--size", 16)
+    with h5py.File(out) as file:
+        assert file["images"].shape == (10, 16, 16, 3)
+        assert file["images"].dtype == np.uint8
+        assert file["ans"][:].tolist() == [0] * 4 + [1] * 6
+
+
+def test_the_same_source_gives_the_same_bytes(class_folder, tmp_path, galaxy_set):
+    for name in ("a.h5", "b.h5"):
+        galaxy_set("pack", class_folder, tmp_path / name, "--size", 16)
+    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_grey_stays_grey_also_in_colour_files(tmp_path, galaxy_set, make_picture):
+    for name in ("a", "b"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        for index in range(3):
+            grey = make_picture(index, mode="L")
+            # A grey picture saved as colour, as many archives do.
+            (grey.convert("RGB") if name == "b" else grey).save(
+                tmp_path / "in" / name / f"{index}.png"
+            )
+    _, text, _ = galaxy_set("pack", tmp_path / "in", tmp_path / "out.h5", "--size", 40)
+    assert "6 images, 1x40x40" in text
+
+
+def test_grey_among_colour_becomes_colour_and_is_said(
+    class_folder, tmp_path, galaxy_set, make_picture
+):
+    make_picture(7, mode="L").save(class_folder / "merger" / "grey.png")
+    _, text, error = galaxy_set("pack", class_folder, tmp_path / "out.h5", "--size", 40)
+    assert "11 images, 3x40x40" in text
+    assert "1 of 11 images are grey" in error
+    image_set = read_hdf5(tmp_path / "out.h5")
+    grey = image_set.read(np.flatnonzero(image_set.ids == "merger/grey.png"))[0]
+    assert (grey == grey[:1]).all()
+
+
+def test_excluded_classes_are_not_even_read(class_folder, tmp_path, galaxy_set):
+    (class_folder / "merger" / "0.png").write_bytes(b"broken")
+    out = tmp_path / "out.h5"
+    status, text, _ = galaxy_set("pack", class_folder, out, "--size", 16, "--exclude", "merger")
+    assert status == 0
+    assert "6 images" in text
+    assert "left out 4 of excluded classes" in text
+
+
+def test_a_published_split_is_kept(catalogue_folder, tmp_path, galaxy_set):
+    table = (catalogue_folder / "labels.csv").read_text().splitlines()
+    sides = ["part", "train", "val", "test", "Train", *["train", "valid", "test"] * 2]
+    (catalogue_folder / "labels.csv").write_text(
+        "\n".join(f"{row},{side}" for row, side in zip(table, sides, strict=True))
+    )
+    out = tmp_path / "out.h5"
+    galaxy_set("pack", catalogue_folder, out, "--size", 16, "--split-column", "part")
+    assert read_hdf5(out).split.tolist() == [0, 1, 2, 0, 0, 1, 2, 0, 1, 2]
+
+
+def test_sub_folders_named_after_sides_are_a_split(
+    class_folder, tmp_path, galaxy_set, make_picture
+):
+    root = tmp_path / "sides"
+    for side in ("train", "val", "test"):
+        (root / side).mkdir(parents=True)
+        for name in ("spiral", "merger"):
+            (root / side / name).mkdir()
+            for index in range(2):
+                make_picture(len(side) * 100 + len(name) * 10 + index).save(
+                    root / side / name / f"{index}.png"
+                )
+    out = tmp_path / "out.h5"
+    galaxy_set("pack", root, out, "--size", 16)
+    image_set = read_hdf5(out)
+    assert image_set.class_names == ("merger", "spiral")
+    assert np.bincount(image_set.split).tolist() == [4, 4, 4]
+
+
+def make_flux_set(count: int = 12, channels: int = 5) -> ImageSet:
+    from galaxies.pixels import Stretch
+
+    generator = torch.Generator().manual_seed(1)
+    return ImageSet(
+        store=PixelsInMemory(torch.randn(count, channels, 32, 32, generator=generator) * 50),
+        labels=np.arange(count) % 2,
+        class_names=("a", "b"),
+        ids=np.array([f"f{index}" for index in range(count)]),
+        split=(np.arange(count) % 3).astype(np.int8),
+        stretch=Stretch(-1, 100, 5),
+        provenance={"source": "telescope"},
+    )
+
+
+def test_an_hdf5_source_keeps_its_columns_and_flux_is_not_clipped(tmp_path):
+    source = make_flux_set()
+    write_hdf5(source, tmp_path / "in.h5")
+    packed = pack(
+        tmp_path / "in.h5", tmp_path / "out.h5", size=16, crop=24, progress=False
+    ).image_set
+    assert packed.shape == (5, 16, 16)
+    assert packed.stretch == source.stretch
+    assert (packed.split == source.split).all()
+    assert packed.provenance["source"] == "telescope"
+    plane = Image.fromarray(source.pixels[3, 2, 4:28, 4:28].numpy())
+    expected = np.asarray(plane.resize((16, 16), Image.Resampling.BICUBIC))
+    assert np.array_equal(packed.read([3])[0, 2].numpy(), expected)
+    assert packed.pixels.min() < -1
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_npz_source_packs(tmp_path, rng, galaxy_set, compressed):
+    images = rng.integers(0, 255, (6, 32, 32, 3), dtype=np.uint8)
+    save = np.savez_compressed if compressed else np.savez
+    save(
+        tmp_path / "in.npz",
+        images=images,
+        labels=np.arange(6) % 2,
+        class_names=np.array(["x", "y"]),
+        split=np.array([0, 0, 1, 1, 2, 2]),
+    )
+    status, _, error = galaxy_set("pack", tmp_path / "in.npz", tmp_path / "out.h5", "--size", 32)
+    assert status == 0, error
+    image_set = read_hdf5(tmp_path / "out.h5")
+    assert image_set.class_names == ("x", "y")
+    assert (image_set.pixels.permute(0, 2, 3, 1).numpy() == images).all()
+    assert image_set.split.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.mark.parametrize("kind", ["h5", "npz"])
+def test_16_bit_arrays_are_scaled_only_when_asked(tmp_path, rng, galaxy_set, kind):
+    images = rng.integers(0, 65536, (4, 8, 8, 1), dtype=np.uint16)
+    path = tmp_path / f"in.{kind}"
+    if kind == "h5":
+        with h5py.File(path, "w") as file:
+            file["images"], file["ans"] = images, np.arange(4) % 2
+    else:
+        np.savez(path, images=images, labels=np.arange(4) % 2)
+    status, _, error = galaxy_set("pack", path, tmp_path / "out.h5", "--size", 8)
+    assert status == 2
+    assert "uint16" in error
+    assert "--scale-16-bit" in error
+    assert not (tmp_path / "out.h5").exists()
+    assert galaxy_set("pack", path, tmp_path / "out.h5", "--size", 8, "--scale-16-bit")[0] == 0
+    packed = read_hdf5(tmp_path / "out.h5").pixels
+    assert (packed[:, 0].numpy() == np.rint(images[..., 0] / 257)).all()
+
+
+def test_bad_images_are_skipped_and_counted(class_folder, tmp_path, galaxy_set):
+    for index in (1, 4):
+        data = (class_folder / "spiral" / f"{index}.png").read_bytes()
+        (class_folder / "spiral" / f"{index}.png").write_bytes(data[: len(data) // 2])
+    out = tmp_path / "out.h5"
+    status, text, _ = galaxy_set("pack", class_folder, out, "--size", 16, "--skip-bad")
+    assert status == 0
+    assert "8 images" in text
+    assert "skipped 2 bad images" in text
+    assert "spiral/4.png" in text
+    image_set = read_hdf5(out)
+    assert len(image_set) == 8
+    assert image_set.provenance["packed"]["skipped"] == 2
+    kept = dict(zip(image_set.ids, image_set.pixels, strict=True))
+    with Image.open(class_folder / "spiral" / "5.png") as picture:
+        expected = np.asarray(picture.resize((16, 16), Image.Resampling.BICUBIC))
+    assert (kept["spiral/5.png"].permute(1, 2, 0).numpy() == expected).all()
+
+
+def test_a_generated_folder_opens_with_its_lineage(class_folder, tmp_path, galaxy_set):
+    record = {
+        "generator": {"checkpoint": "checkpoints/x", "seed": 3},
+        "class_names": ["spiral", "ring", "merger"],
+        "training_fingerprints": ["a" * 32, "b" * 32],
+        "training_ids": ["one", "two"],
+    }
+    (class_folder / "provenance.json").write_text(json.dumps(record))
+    galaxy_set("pack", class_folder, tmp_path / "a.h5", "--size", 16, "--exclude", "spiral")
+    image_set = read_hdf5(tmp_path / "a.h5")
+    assert image_set.is_synthetic
+    assert image_set.training_ids.tolist() == ["one", "two"]
+    from galaxies.sources import open_image_set
+
+    whole = open_image_set(class_folder)
+    assert whole.class_names == ("spiral", "ring", "merger")
+    assert whole.counts().tolist() == [6, 0, 4]
+
+
+def test_absolute_paths_never_become_ids(catalogue_folder, tmp_path, galaxy_set, make_picture):
+    outside = tmp_path / "elsewhere"
+    outside.mkdir()
+    make_picture(55).save(outside / "far.png")
+    make_picture(56).save(outside / "away.png")
+    rows = ["file,class"]
+    rows += [f"{catalogue_folder}/spiral/{index}.png,spiral" for index in range(6)]
+    rows += [f"{outside}/far.png,merger", f"{outside}/away.png,merger"]
+    (catalogue_folder / "labels.csv").write_text("\n".join(rows))
+    galaxy_set("pack", catalogue_folder, tmp_path / "out.h5", "--size", 16)
+    ids = read_hdf5(tmp_path / "out.h5").ids.tolist()
+    assert ids == [f"spiral/{index}.png" for index in range(6)] + ["far.png", "away.png"]
+    assert not any(Path(name).is_absolute() for name in ids)

@@ -14,6 +14,7 @@ from classify.inputs import Batch, Item, list_items, read_batches
 from classify.metrics import evaluate, table
 from classify.predict import ClassifyPredict
 from classify.service import ClassifierService, Prediction, Questions, load_service
+from classify.tabular.checkpoint_kind import is_table_checkpoint
 from classify.train_command import choose_device
 from galaxies.atomic import refuse_existing, whole_file, whole_folder
 from galaxies.command_line import print_json, warn
@@ -23,6 +24,11 @@ from galaxies.pixels import Stretch
 
 def classify_predict(config: ClassifyPredict) -> None:
     """Predict every image and print or write the answers."""
+    if is_table_checkpoint(config.checkpoint):
+        from classify.tabular.predict_command import classify_predict_table
+
+        classify_predict_table(config)
+        return
     if config.csv is not None:
         refuse_existing(config.csv, overwrite=config.overwrite)
         _require_parquet(config.csv)
@@ -172,7 +178,9 @@ def _evaluate(
     print(table(evaluate(probabilities, truth, names)), file=stream)
     if service.reference.calibration is not None:
         sets = service.reference.calibration.sets(probabilities, config.level, config.set_kind)
-        report = coverage_report(sets, truth, names, config.level, config.set_kind)
+        report = coverage_report(
+            sets, truth, names, config.level, config.set_kind, service.reference.calibration
+        )
         print(f"prediction sets at {100 * config.level:g} %", file=stream)
         print("\n".join(report.lines()), file=stream)
 

@@ -2,12 +2,13 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
+from classify.tabular.options import TableOptions
 from classify.training_config import TrainingConfig
 from galaxies.command_line import run_command
 from galaxies.errors import InputError
@@ -21,7 +22,10 @@ class ClassifyTrain(TrainingConfig):
     """
 
     data: str = "simulated"
-    """Image set: packed .h5, folder per class, or simulated (the embedded survey)."""
+    """Image set (packed .h5, folder per class, or simulated, the embedded survey), or a table of
+    photometry (CSV, Parquet, FITS, .npz)."""
+    table: Annotated[TableOptions, tyro.conf.arg(name="")] = field(default_factory=TableOptions)
+    """Choices that concern a table."""
     leave_out: Annotated[
         tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="CLASS")
     ] = ()

@@ -30,6 +30,7 @@ from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 from galaxies.sources import open_image_set
 from galaxies.split import split_set, with_split
+from galaxies.table_files import is_table_file
 
 REPORT_LEVEL = 0.9
 """Level of the prediction sets in the report."""
@@ -40,6 +41,11 @@ def classify_train(config: ClassifyTrain) -> None:
     if config.list_models:
         for name, words in describe():
             print(f"{name:<20} {words}")
+        return
+    if is_table_file(config.data):
+        from classify.tabular.train_command import classify_train_table
+
+        classify_train_table(config)
         return
     if config.dry_run:
         _dry_run(config)
@@ -192,7 +198,13 @@ def judge(
     coverage = None
     if reference.calibration is not None:
         sets = reference.calibration.sets(probabilities, REPORT_LEVEL)
-        coverage = coverage_report(sets, test.labels, classifier.class_names, REPORT_LEVEL)
+        coverage = coverage_report(
+            sets,
+            test.labels,
+            classifier.class_names,
+            REPORT_LEVEL,
+            calibration=reference.calibration,
+        )
     return metrics, coverage, probabilities
 
 

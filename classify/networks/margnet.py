@@ -131,7 +131,7 @@ def margnet_small(
 ) -> JointNetwork:
     """MargNet's plan with `small` for the images and a dense network of 128-64, for sets of
     thousands; about 0.5 million parameters.
-    """  # noqa: D205
+    """
     _need_columns("margnet-small", table_columns)
     if size < SMALLEST_SIZE:
         raise InputError(f"margnet-small needs at least {SMALLEST_SIZE} pixels, got {size}")

@@ -1,0 +1,465 @@
+"""Stars, galaxies and quasars from photometry: the runs behind docs/results/photometry.md.
+
+Each run is one small JSON file under ``--out`` and is never repeated, so the work can be cut into
+slices:
+
+    python benchmarks/photometry_evidence.py --photometry shared/data/photometry --part algorithms
+    python benchmarks/photometry_evidence.py --photometry ... --part quasars --minutes 5
+    python benchmarks/photometry_evidence.py --summary        # the tables of the page
+
+Parts: ``algorithms`` (every classifier on both tables, ten splits), ``quasars`` (answers to
+imbalance on SDSS, ten splits), ``shift`` (prediction sets calibrated on bright sources and tested
+on faint ones), ``bayesian`` (what approximate posteriors say there), ``joint`` (image, table and
+both on the simulated survey). A repeat is a split and a training seed; within a repeat all arms
+share both.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from classify.calibration import expected_calibration_error
+from classify.conformal import ConformalCalibration, coverage_report
+from classify.experiment.operating_points import threshold_at_false_positive_rate
+from classify.experiment.statistics import (
+    corrected_paired_t,
+    holm_adjusted,
+    minimum_detectable_effect,
+    sign_flip_p,
+)
+from classify.experiment.verdict import ClaimRule, in_points, interval_in_points
+from classify.metrics import evaluate
+from classify.tabular.classifier import TableTraining, train_table_classifier
+from classify.tabular.dense import DenseConfig
+from classify.tabular.exchangeability import (
+    conformal_p_values,
+    score_martingale,
+    two_sample_monitor,
+)
+from classify.tabular.weighted_conformal import WeightedCalibration
+from galaxies.tables import Table, TableColumns, read_table, split_table
+
+REPEATS = 10
+LEVEL = 0.9
+MARGNET_COLUMNS = tuple(
+    f"{name}_{band}" for band in "ugriz" for name in ("dered", "deVRad", "psffwhm", "extinction")
+) + ("u_g", "g_r", "r_i", "i_z")
+ALGORITHMS = (
+    "logistic-regression", "nearest-neighbours", "svm", "random-forest", "gradient-boosting",
+    "lightgbm", "dense-small", "dense",
+)  # fmt: skip
+ANSWERS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "class-weights": {"balance": "class-weights"},
+    "repeated rows": {"balance": "sampling"},
+    "SMOTE": {"resample": "smote"},
+    "Borderline-SMOTE": {"resample": "borderline-smote"},
+    "ADASYN": {"resample": "adasyn"},
+    "table GAN": {"resample": "gan"},
+}
+QUASAR_MODELS = ("gradient-boosting", "dense-small")
+MATCHED_RATE = 0.01
+
+
+def sdss(folder: Path) -> Table:
+    return read_table(folder / "sdss_dr14.csv", TableColumns(colours=True))
+
+
+def margnet(folder: Path) -> Table:
+    table = read_table(folder / "margnet_exp3.npz")
+    return dataclasses.replace(table, feature_names=MARGNET_COLUMNS, class_names=("GALAXY", "STAR"))
+
+
+TABLES: dict[str, Callable[[Path], Table]] = {"sdss_dr14": sdss, "margnet_exp3": margnet}
+
+
+def halves(table: Table, seed: int) -> tuple[Table, Table]:
+    """Two stratified halves: one chooses the epoch, the other calibrates."""
+    parted = split_table(table, (0.5, 0.5, 0.0), seed)
+    return parted.side("train"), parted.side("validation")
+
+
+def algorithms(folder: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    for name, open_table in TABLES.items():
+        table = open_table(folder)
+        for model in ALGORITHMS:
+            for repeat in range(REPEATS):
+                yield (
+                    f"{name}/{model}/{repeat}",
+                    lambda t=table, m=model, r=repeat: _algorithm(t, m, r),
+                )
+
+
+def _algorithm(table: Table, model: str, repeat: int) -> dict[str, Any]:
+    parted = split_table(table, seed=repeat)
+    chooser, calibration = halves(parted.side("validation"), repeat)
+    started = time.perf_counter()
+    classifier = train_table_classifier(
+        parted.side("train"), chooser, TableTraining(model=model, seed=repeat, threads=2),
+        progress=False,
+    )  # fmt: skip
+    seconds = time.perf_counter() - started
+    test = parted.side("test")
+    found = classifier.probabilities(test)
+    held = ConformalCalibration(classifier.probabilities(calibration), calibration.known_labels)
+    report = coverage_report(held.sets(found, LEVEL), test.known_labels, test.class_names, LEVEL)
+    return _scores(found, test) | {
+        "seconds": seconds,
+        "coverage": {c.name: c.covered / c.images for c in (report.overall, *report.per_class)},
+        "set_size": report.overall.mean_size,
+        "failures": len(report.failures),
+    }
+
+
+def _scores(probabilities: np.ndarray, test: Table) -> dict[str, Any]:
+    metrics = evaluate(probabilities, test.known_labels, test.class_names, resamples=0)
+    return {
+        "accuracy": metrics.accuracy,
+        "recall": {m.name: m.recall for m in metrics.per_class},
+        "precision": {m.name: m.precision for m in metrics.per_class},
+        "average_precision": {m.name: m.average_precision for m in metrics.per_class},
+        "calibration_error": metrics.calibration_error,
+        "log_loss": metrics.log_loss,
+    }
+
+
+def quasars(folder: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    table = sdss(folder)
+    for model in QUASAR_MODELS:
+        for repeat in range(REPEATS):
+            for arm, answer in ANSWERS.items():
+                yield (
+                    f"{model}/{arm}/{repeat}",
+                    lambda a=answer, m=model, r=repeat: _quasar(table, m, a, r),
+                )
+
+
+def _quasar(table: Table, model: str, answer: dict[str, Any], repeat: int) -> dict[str, Any]:
+    parted = split_table(table, seed=repeat)
+    validation, test = parted.side("validation"), parted.side("test")
+    classifier = train_table_classifier(
+        parted.side("train"), validation,
+        TableTraining(model=model, seed=repeat, threads=2, **answer), progress=False,
+    )  # fmt: skip
+    quasar = table.class_names.index("QSO")
+    found = classifier.probabilities(test)
+    on_validation = classifier.probabilities(validation)[:, quasar]
+    threshold = threshold_at_false_positive_rate(
+        on_validation, validation.known_labels == quasar, MATCHED_RATE
+    )
+    is_quasar = test.known_labels == quasar
+    called = found[:, quasar] > threshold
+    return _scores(found, test) | {
+        "recall_at_rate": float(called[is_quasar].mean()),
+        "rate": float(called[~is_quasar].mean()),
+    }
+
+
+def shift(folder: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    for name, open_table in TABLES.items():
+        table = open_table(folder)
+        column = "dered_r" if name == "margnet_exp3" else "r"
+        compact = "deVRad_r" if name == "margnet_exp3" else None
+        for repeat in range(REPEATS):
+            for kind in ("none", "soft", "hard") + (("compact",) if compact else ()):
+                by = compact if kind == "compact" else column
+                yield (
+                    f"{name}/{kind}/{repeat}",
+                    lambda t=table, c=by, k=kind, r=repeat: _shift(t, str(c), k, r),
+                )
+
+
+def _known_and_new(table: Table, column: str, kind: str, repeat: int) -> tuple[Table, Table]:
+    """Rows with labels, and rows to classify: alike, softly or sharply parted by brightness."""
+    rng = np.random.default_rng(repeat)
+    values = table.column(column)
+    if kind == "none":
+        known = rng.random(len(table)) < 0.5
+    elif kind == "hard":
+        known = values < np.median(values)
+    else:  # the chance of a label falls smoothly with magnitude, or with size
+        rank = values.argsort().argsort() / len(values)
+        known = rng.random(len(table)) < 1 / (1 + np.exp((rank - 0.5) / 0.12))
+    return table.select(known), table.select(~known)
+
+
+def _shift(table: Table, column: str, kind: str, repeat: int) -> dict[str, Any]:
+    known, new = _known_and_new(table, column, kind, repeat)
+    parted = split_table(known, (0.5, 0.1, 0.4), seed=repeat)
+    classifier = train_table_classifier(
+        parted.side("train"), parted.side("validation"),
+        TableTraining(model="gradient-boosting", seed=repeat, threads=2), progress=False,
+    )  # fmt: skip
+    calibration = parted.side("test")
+    # A few of the new rows get labels, to show what that repairs; the rest is judged.
+    labelled = np.zeros(len(new), bool)
+    labelled[np.random.default_rng(repeat).permutation(len(new))[:300]] = True
+    few, judged = new.select(labelled), new.select(~labelled)
+    on_calibration = classifier.probabilities(calibration)
+    on_new = classifier.probabilities(judged)
+    held = ConformalCalibration(on_calibration, calibration.known_labels)
+    monitor, ratio = two_sample_monitor(calibration.features, judged.features, seed=repeat)
+    weighted = WeightedCalibration(held, ratio.calibration)
+    from_few = ConformalCalibration(classifier.probabilities(few), few.known_labels)
+    sets = {
+        "marginal": held.sets(on_new, LEVEL, "marginal"),
+        "per class": held.sets(on_new, LEVEL, "per-class"),
+        "weighted": weighted.sets(on_new, ratio.new, LEVEL, "marginal"),
+        "weighted per class": weighted.sets(on_new, ratio.new, LEVEL, "per-class"),
+        "300 new labels": from_few.sets(on_new, LEVEL, "per-class"),
+    }
+    truth, names = judged.known_labels, judged.class_names
+    result: dict[str, Any] = {"monitor": monitor.as_json(), "sets": {}}
+    for name, found in sets.items():
+        kind_of = "marginal" if name in ("marginal", "weighted") else "per-class"
+        report = coverage_report(found, truth, names, LEVEL, kind_of)
+        result["sets"][name] = {
+            "coverage": {
+                c.name: c.covered / c.images
+                for c in (report.overall, *report.per_class)
+                if c.images
+            },
+            "size": report.overall.mean_size,
+            "empty": report.overall.empty,
+            "every_class": float(found.all(axis=1).mean()),
+            "failures": len(report.failures),
+        }
+    own = 1 - on_calibration[np.arange(len(calibration)), calibration.known_labels]
+    new_scores = 1 - on_new[np.arange(len(judged)), truth]
+    p_values = conformal_p_values(own, new_scores, np.random.default_rng(repeat))
+    wealth = score_martingale(p_values[:1000])
+    alarms = np.flatnonzero(wealth >= 2)
+    result["martingale_alarm_after"] = int(alarms[0]) + 1 if len(alarms) else None
+    result["accuracy"] = {
+        "calibration": float((on_calibration.argmax(1) == calibration.known_labels).mean()),
+        "new": float((on_new.argmax(1) == truth).mean()),
+    }
+    return result
+
+
+def bayesian(folder: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    table = margnet(folder)
+    for repeat in range(REPEATS):
+        for kind in ("none", "mc-dropout", "laplace", "variational"):
+            yield f"{kind}/{repeat}", lambda k=kind, r=repeat: _bayesian(table, k, r)
+
+
+def _bayesian(table: Table, kind: str, repeat: int) -> dict[str, Any]:
+    from classify.abstention import abstention_curve
+
+    known, new = _known_and_new(table, "dered_r", "hard", repeat)
+    parted = split_table(known, (0.6, 0.15, 0.25), seed=repeat)
+    classifier = train_table_classifier(
+        parted.side("train"), parted.side("validation"),
+        TableTraining(
+            model="dense-small", bayesian=kind, seed=repeat,  # type: ignore[arg-type]
+            dense=DenseConfig(epochs=100, patience=15),
+        ),
+        progress=False,
+    )  # fmt: skip
+    result: dict[str, Any] = {}
+    for name, rows in (("bright", parted.side("test")), ("faint", new)):
+        found = classifier.probabilities(rows)
+        curve = abstention_curve(found, rows.known_labels)
+        right = found.argmax(1) == rows.known_labels
+        order = np.argsort(-found.max(1), kind="stable")
+        result[name] = {
+            "accuracy": float(right.mean()),
+            "calibration_error": expected_calibration_error(found, rows.known_labels),
+            "log_loss": float(-np.log(found[np.arange(len(rows)), rows.known_labels]).mean()),
+            "confidence": float(found.max(1).mean()),
+            "accuracy_of_surest_half": float(right[order[: len(rows) // 2]].mean()),
+            "area": float(getattr(curve, "area", np.nan)),
+        }
+    return result
+
+
+PARTS: dict[str, Callable[[Path], Iterator[tuple[str, Callable[[], dict[str, Any]]]]]] = {
+    "algorithms": algorithms,
+    "quasars": quasars,
+    "shift": shift,
+    "bayesian": bayesian,
+}
+
+
+# ------------------------------------------------------------------------------------- tables
+
+
+def load(out: Path, part: str) -> dict[str, dict[int, dict[str, Any]]]:
+    """``name of the arm`` -> repeat -> what its file holds."""
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for path in sorted((out / part).rglob("*.json")):
+        relative = path.relative_to(out / part)
+        found.setdefault(str(relative.parent), {})[int(path.stem)] = json.loads(path.read_text())
+    return found
+
+
+def spread(values: list[float]) -> str:
+    return f"{np.mean(values):.3f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.3f}"
+
+
+def summary(out: Path) -> None:
+    _summarise_algorithms(load(out, "algorithms"))
+    _summarise_quasars(load(out, "quasars"))
+    _summarise_shift(load(out, "shift"))
+    _summarise_bayesian(load(out, "bayesian"))
+
+
+def _summarise_algorithms(runs: dict[str, dict[int, dict[str, Any]]]) -> None:
+    for name in TABLES:
+        print(f"\n### {name}\n")
+        arms = {arm: list(r.values()) for arm, r in runs.items() if arm.startswith(name + "/")}
+        if not arms:
+            continue
+        classes = list(next(iter(arms.values()))[0]["recall"])
+        print("| classifier | repeats | accuracy | " + " | ".join(f"recall {c}" for c in classes)
+              + " | calibration error | coverage at 90 %, lowest class | set size | seconds |")  # fmt: skip
+        print("| --- " * (7 + len(classes)) + "|")
+        for arm, results in sorted(
+            arms.items(), key=lambda a: np.mean([r["accuracy"] for r in a[1]])
+        ):
+            lowest = min(np.mean([r["coverage"][c] for r in results]) for c in classes)
+            print(
+                f"| {arm.split('/')[1]} | {len(results)} | {spread([r['accuracy'] for r in results])} | "
+                + " | ".join(spread([r["recall"][c] for r in results]) for c in classes)
+                + f" | {np.mean([r['calibration_error'] for r in results]):.3f} | {lowest:.3f} | "
+                f"{np.mean([r['set_size'] for r in results]):.2f} | "
+                f"{np.median([r['seconds'] for r in results]):.1f} |"
+            )
+
+
+def _summarise_quasars(runs: dict[str, dict[int, dict[str, Any]]]) -> None:
+    measures = {
+        "recall": lambda r: r["recall"]["QSO"],
+        "recall at 1 % false positives": lambda r: r["recall_at_rate"],
+        "precision": lambda r: r["precision"]["QSO"],
+    }
+    comparisons = []
+    for model in QUASAR_MODELS:
+        base = runs.get(f"{model}/plain", {})
+        for arm in ANSWERS:
+            own = runs.get(f"{model}/{arm}", {})
+            repeats = sorted(set(own) & set(base))
+            if arm == "plain" or len(repeats) < 2:
+                continue
+            for measure, value in measures.items():
+                differences = np.array([value(own[r]) - value(base[r]) for r in repeats])
+                comparisons.append(
+                    (model, arm, measure, differences, corrected_paired_t(differences, 0.25 / 0.6))
+                )
+    claims = [c for c in comparisons if c[2] != "precision"]
+    adjusted = dict(
+        zip([c[:3] for c in claims], holm_adjusted([c[4].p for c in claims]), strict=True)
+    )
+    rule = ClaimRule()
+    print("\n### quasars\n")
+    print("| model | arm | recall | precision | recall at 1 % false positives |")
+    print("| --- | --- | --- | --- | --- |")
+    for model in QUASAR_MODELS:
+        for arm in ANSWERS:
+            own = list(runs.get(f"{model}/{arm}", {}).values())
+            if own:
+                print(f"| {model} | {arm} | " + " | ".join(
+                    spread([measures[m](r) for r in own])
+                    for m in ("recall", "precision", "recall at 1 % false positives")) + " |")  # fmt: skip
+    print(
+        "\n| model | arm | measure | points | 95 % interval | p (Holm) | sign flips | detectable | verdict |"
+    )
+    print("| --- " * 9 + "|")
+    for model, arm, measure, differences, estimate in comparisons:
+        holm = adjusted.get((model, arm, measure))
+        detectable = minimum_detectable_effect(estimate.standard_error, estimate.degrees_of_freedom)
+        verdict = "-" if holm is None else rule.claim(estimate, float(holm), detectable)
+        print(
+            f"| {model} | {arm} | {measure} | {in_points(estimate.difference)} | "
+            f"{interval_in_points(estimate.interval)} | "
+            f"{'-' if holm is None else f'{holm:.2g}'} | {sign_flip_p(differences):.2g} | "
+            f"{in_points(detectable, signed=False)} | {verdict} |"
+        )
+
+
+def _summarise_shift(runs: dict[str, dict[int, dict[str, Any]]]) -> None:
+    print("\n### shift\n")
+    print(
+        "| table | new rows | monitor | accuracy known / new | sets | coverage | lowest class | size | every class |"
+    )
+    print("| --- " * 9 + "|")
+    for arm, by_repeat in runs.items():
+        results = list(by_repeat.values())
+        auc = np.mean([r["monitor"]["auc"] for r in results])
+        verdicts = [r["monitor"]["verdict"] for r in results]
+        said = ", ".join(f"{v} {verdicts.count(v)}" for v in dict.fromkeys(verdicts))
+        known, new = (np.mean([r["accuracy"][k] for r in results]) for k in ("calibration", "new"))
+        for sets in results[0]["sets"]:
+            own = [r["sets"][sets] for r in results]
+            classes = [c for c in own[0]["coverage"] if c != "all"]
+            lowest = min(classes, key=lambda c: np.mean([o["coverage"][c] for o in own]))
+            print(
+                f"| {arm.replace('/', ' | ')} | AUC {auc:.2f}: {said} | {known:.3f} / {new:.3f} | "
+                f"{sets} | {spread([o['coverage']['all'] for o in own])} | "
+                f"{lowest} {np.mean([o['coverage'][lowest] for o in own]):.3f} | "
+                f"{np.mean([o['size'] for o in own]):.2f} | "
+                f"{np.mean([o['every_class'] for o in own]):.2f} |"
+            )
+        alarms = [r["martingale_alarm_after"] for r in results]
+        heard = [a for a in alarms if a is not None]
+        print(
+            f"\n{arm}: martingale alarms in {len(heard)} of {len(alarms)} streams"
+            + (f", after {int(np.median(heard))} labelled rows (median)\n" if heard else "\n")
+        )
+
+
+def _summarise_bayesian(runs: dict[str, dict[int, dict[str, Any]]]) -> None:
+    print("\n### bayesian\n")
+    print(
+        "| posterior | repeats | side | accuracy | calibration error | log loss | accuracy of the surest half |"
+    )
+    print("| --- " * 7 + "|")
+    for kind, by_repeat in runs.items():
+        for side in ("bright", "faint"):
+            own = [r[side] for r in by_repeat.values()]
+            print(f"| {kind} | {len(own)} | {side} | " + " | ".join(
+                spread([o[m] for o in own])
+                for m in ("accuracy", "calibration_error", "log_loss", "accuracy_of_surest_half")) + " |")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photometry", type=Path, default=Path("../shared/data/photometry"))
+    parser.add_argument("--part", choices=sorted(PARTS), action="append", default=[])
+    parser.add_argument("--out", type=Path, default=Path("results/photometry"))
+    parser.add_argument("--minutes", type=float, default=1e9, help="start no run after so many")
+    parser.add_argument("--repeats", type=int, default=REPEATS)
+    parser.add_argument("--summary", action="store_true")
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    for part in arguments.part:
+        for key, run in PARTS[part](arguments.photometry):
+            path = arguments.out / part / f"{key}.json"
+            if path.exists() or int(path.stem) >= arguments.repeats:
+                continue
+            if time.perf_counter() - started > 60 * arguments.minutes:
+                print("time is up; run again to continue", file=sys.stderr)
+                return
+            begun = time.perf_counter()
+            result = run()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_suffix(".partial")
+            partial.write_text(json.dumps(result))
+            partial.replace(path)
+            print(f"{part} {key}: {time.perf_counter() - begun:.1f} s", file=sys.stderr, flush=True)
+    if arguments.summary:
+        summary(arguments.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""Classical algorithms by name, each a scikit-learn pipeline with the same preparation."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from galaxies.errors import InputError
+
+TREES = 200
+CLASSICAL = (
+    "logistic-regression",
+    "random-forest",
+    "gradient-boosting",
+    "svm",
+    "nearest-neighbours",
+    "lightgbm",
+)
+WITHOUT_WEIGHTS = ("nearest-neighbours",)
+"""Algorithms that cannot weigh rows."""
+
+
+def preparation() -> Any:
+    """Missing values to medians with a column that says so, then zero mean and unit variance."""
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return Pipeline(
+        [
+            ("impute", SimpleImputer(strategy="median", add_indicator=True)),
+            ("scale", StandardScaler()),
+        ]
+    )
+
+
+def estimator(name: str, seed: int, threads: int = 1) -> Any:
+    """An unfitted scikit-learn estimator with ``predict_proba``.
+
+    Raises
+    ------
+    InputError
+        If there is no such algorithm, or its package is not installed.
+    """
+    if name not in _FACTORIES:
+        raise InputError(f"there is no algorithm {name!r}; choose from {', '.join(CLASSICAL)}")
+    return _FACTORIES[name](seed, threads)
+
+
+def fit(
+    name: str,
+    features: np.ndarray,
+    labels: np.ndarray,
+    *,
+    seed: int,
+    weights: np.ndarray | None = None,
+    threads: int = 1,
+) -> Any:
+    """Fit one algorithm on prepared (n, F) features.
+
+    Parameters
+    ----------
+    weights
+        (n,) weight of each row; ``None`` weighs all alike.
+
+    Raises
+    ------
+    InputError
+        If the algorithm cannot weigh rows and weights differ.
+    """
+    model = estimator(name, seed, threads)
+    if weights is None or np.allclose(weights, weights[0]):
+        return model.fit(features, labels)
+    if name in WITHOUT_WEIGHTS:
+        raise InputError(
+            f"{name} cannot weigh rows; use --balance sampling or none, or --resample smote"
+        )
+    return model.fit(features, labels, sample_weight=weights)
+
+
+def probabilities(model: Any, features: np.ndarray, classes: int) -> np.ndarray:
+    """(n, K) probabilities; a class that training never saw gets 0."""
+    found = model.predict_proba(features)
+    full = np.zeros((len(features), classes))
+    full[:, np.asarray(model.classes_, dtype=np.int64)] = found
+    return full / full.sum(axis=1, keepdims=True)
+
+
+def _logistic_regression(seed: int, threads: int) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=1.0, max_iter=2000, random_state=seed)
+
+
+def _random_forest(seed: int, threads: int) -> Any:
+    from sklearn.ensemble import RandomForestClassifier
+
+    return RandomForestClassifier(
+        TREES, min_samples_leaf=2, max_features="sqrt", n_jobs=threads, random_state=seed
+    )
+
+
+def _gradient_boosting(seed: int, threads: int) -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    return HistGradientBoostingClassifier(
+        max_iter=400, learning_rate=0.06, l2_regularization=1.0, early_stopping=True,
+        validation_fraction=0.1, n_iter_no_change=20, random_state=seed,
+    )  # fmt: skip
+
+
+def _svm(seed: int, threads: int) -> Any:
+    from sklearn.calibration import CalibratedClassifierCV
+    from sklearn.model_selection import StratifiedKFold
+    from sklearn.svm import SVC
+
+    folds = StratifiedKFold(3, shuffle=True, random_state=seed)
+    return CalibratedClassifierCV(
+        SVC(C=3.0, gamma="scale", cache_size=500), method="sigmoid", cv=folds, ensemble=False
+    )
+
+
+def _nearest_neighbours(seed: int, threads: int) -> Any:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    return KNeighborsClassifier(15, weights="distance", n_jobs=threads)
+
+
+def _lightgbm(seed: int, threads: int) -> Any:
+    try:
+        from lightgbm import LGBMClassifier
+    except ImportError:
+        raise InputError("lightgbm is not installed; install galaxy-augment[boost]") from None
+    return LGBMClassifier(
+        n_estimators=300, learning_rate=0.05, num_leaves=31, min_child_samples=20,
+        subsample=0.8, subsample_freq=1, colsample_bytree=0.8, reg_lambda=1.0,
+        random_state=seed, deterministic=True, force_col_wise=True, n_jobs=threads, verbose=-1,
+    )  # fmt: skip
+
+
+_FACTORIES: dict[str, Callable[[int, int], Any]] = {
+    "logistic-regression": _logistic_regression,
+    "random-forest": _random_forest,
+    "gradient-boosting": _gradient_boosting,
+    "svm": _svm,
+    "nearest-neighbours": _nearest_neighbours,
+    "lightgbm": _lightgbm,
+}

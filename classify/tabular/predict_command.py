@@ -1,0 +1,126 @@
+"""What ``classify-predict`` does where the checkpoint takes table rows."""
+
+import csv
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from classify.conformal import coverage_report
+from classify.metrics import evaluate, table
+from classify.tabular.calibration_rows import CalibrationRows
+from classify.tabular.classifier import load_table_classifier
+from galaxies.atomic import refuse_existing, whole_file
+from galaxies.command_line import print_json, warn
+from galaxies.errors import InputError
+from galaxies.tables import Table, TableColumns, read_table
+
+if TYPE_CHECKING:
+    from classify.predict import ClassifyPredict
+
+
+def classify_predict_table(config: "ClassifyPredict") -> None:
+    """Predict every row of one table; say so where the rows are unlike the calibration rows."""
+    if config.csv is not None:
+        refuse_existing(config.csv, overwrite=config.overwrite)
+    if len(config.images) != 1:
+        raise InputError("a table classifier takes one table at a time")
+    classifier = load_table_classifier(config.checkpoint)
+    # The columns that training was allowed to use are allowed here too, by name.
+    made = classifier.record.get("data", {})
+    forced = tuple(made.get("forced", ()))
+    given = made.get("provenance", {})
+    data = read_table(
+        config.images[0],
+        TableColumns(
+            label=given.get("class_column") if config.evaluate else None,
+            allow=forced,
+            colours=bool(given.get("colours")),
+        ),
+        labelled=config.evaluate,
+    )
+    probabilities = classifier.probabilities(data)
+    kept = CalibrationRows.read(config.checkpoint)
+    sets = None
+    if kept is not None:
+        sets, monitor = kept.sets(
+            classifier.columns_of(data), probabilities, config.level, config.set_kind
+        )
+        if monitor is None:
+            warn("too few rows to tell whether they are like the calibration rows")
+        elif monitor.verdict != "alike":
+            warn(monitor.in_words())
+    rows = [
+        _row(name, classifier.class_names, p, None if sets is None else sets[i])
+        for i, (name, p) in enumerate(zip(data.ids, probabilities, strict=True))
+    ]
+    if config.csv is not None:
+        _write_csv(config, rows)
+    if config.json:
+        print_json(
+            [
+                {
+                    "file": row["id"],
+                    "class": row["class"],
+                    "probabilities": {n: row[f"p_{n}"] for n in classifier.class_names},
+                    "prediction_set": None if sets is None else row["set"].split("|"),
+                }
+                for row in rows
+            ]
+        )
+    elif config.csv is None:
+        for row in rows:
+            held = "" if sets is None else f" {{{row['set'].replace('|', ', ')}}}"
+            print(f"{row['id']}: {row['class']} {row['p_' + row['class']]:.3f}{held}")
+    if config.evaluate:
+        _evaluate(config, classifier.class_names, data, probabilities, sets)
+
+
+def _row(
+    name: str, class_names: tuple[str, ...], p: np.ndarray, held: np.ndarray | None
+) -> dict[str, Any]:
+    return {
+        "id": str(name),
+        "class": class_names[int(p.argmax())],
+        **{f"p_{k}": float(value) for k, value in zip(class_names, p, strict=True)},
+        "set": None
+        if held is None
+        else "|".join(k for k, inside in zip(class_names, held, strict=True) if inside),
+        "set_size": None if held is None else int(held.sum()),
+    }
+
+
+def _write_csv(config: "ClassifyPredict", rows: list[dict[str, Any]]) -> None:
+    assert config.csv is not None
+    with whole_file(config.csv, overwrite=config.overwrite) as temporary:
+        if config.csv.suffix.lower() == ".parquet":
+            import pyarrow
+            import pyarrow.parquet
+
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)
+            return
+        with temporary.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def _evaluate(
+    config: "ClassifyPredict",
+    class_names: tuple[str, ...],
+    data: Table,
+    probabilities: np.ndarray,
+    sets: np.ndarray | None,
+) -> None:
+    foreign = sorted(set(data.class_names) - set(class_names))
+    if foreign:
+        raise InputError(
+            f"--evaluate: these labels are not classes of the checkpoint: {', '.join(foreign)}"
+        )
+    number = np.array([class_names.index(name) for name in data.class_names])
+    truth = number[data.known_labels]
+    stream = sys.stderr if config.json else sys.stdout
+    print(table(evaluate(probabilities, truth, class_names)), file=stream)
+    if sets is not None:
+        report = coverage_report(sets, truth, class_names, config.level, config.set_kind)
+        print("\n".join(report.lines()), file=stream)

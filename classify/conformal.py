@@ -13,9 +13,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+from scipy import stats
 
 from classify.experiment.intervals import wilson_interval
 from galaxies.errors import InputError
+
+FAILURE_CHANCE = 0.01
+"""A coverage that would be seen less often than this is reported as broken."""
 
 SetKind = Literal["per-class", "marginal"]
 
@@ -117,22 +121,32 @@ def coverage_report(
     class_names: tuple[str, ...],
     level: float,
     kind: SetKind = "per-class",
+    calibration: ConformalCalibration | None = None,
 ) -> CoverageReport:
     """Compare (n, K) sets with (n,) true labels.
 
-    A failure is reported where the whole Wilson interval lies below the level (for ``marginal``
-    sets: over all images; a class that falls short is then reported as what the marginal promise
-    leaves open), or where empty sets and wrong single ones alone exceed 1 - level.
+    A failure is reported where so few covered images would be seen less than once in a hundred
+    times if the promise held (for ``marginal`` sets: over all images; a class that falls short
+    is then reported as what the marginal promise leaves open), or where empty sets and wrong
+    single ones alone exceed 1 - level.
+
+    Parameters
+    ----------
+    calibration
+        What the sets were calibrated on: with few images the coverage itself varies, by a
+        beta-binomial law, and that is allowed for. Without it the coverage is taken to be
+        exactly ``level``.
     """
     labels = np.asarray(labels)
+    sizes = _calibration_sizes(calibration, kind, len(class_names))
     overall = _coverage("all", sets, labels)
     per_class = tuple(
         _coverage(name, sets[labels == k], labels[labels == k])
         for k, name in enumerate(class_names)
     )
     failures = []
-    for found in (overall, *per_class):
-        if found.images and found.interval[1] < level:
+    for found, size in zip((overall, *per_class), sizes, strict=True):
+        if chance_of_so_few(found.covered, found.images, level, size) < FAILURE_CHANCE:
             share = found.covered / found.images
             promised = kind == "per-class" or found is overall
             failures.append(
@@ -152,6 +166,32 @@ def coverage_report(
             f"{100 * (1 - level):.2f} % that may miss the truth; the guarantee does not hold here"
         )
     return CoverageReport(level, kind, overall, per_class, tuple(failures))
+
+
+def chance_of_so_few(covered: int, images: int, level: float, calibration: int | None) -> float:
+    """Probability of at most ``covered`` of ``images`` if the promise of split conformal holds.
+
+    Given n calibration images the number of covered new ones is BetaBinomial(n + 1 - l, l) with
+    l = floor((n + 1)(1 - level)) (Vovk 2012; Angelopoulos & Bates 2021, arXiv:2107.07511, C).
+    """
+    if calibration is None:
+        return float(stats.binom.cdf(covered, images, level))
+    left_out = calibration + 1 - math.ceil((calibration + 1) * level - 1e-9)
+    if left_out < 1:  # an infinite threshold covers everything
+        return 1.0
+    law = stats.betabinom(images, calibration + 1 - left_out, left_out)
+    return float(law.cdf(covered))
+
+
+def _calibration_sizes(
+    calibration: ConformalCalibration | None, kind: SetKind, classes: int
+) -> list[int | None]:
+    """Calibration images behind the coverage of all images and of each class."""
+    if calibration is None:
+        return [None] * (classes + 1)
+    counts = np.bincount(calibration.labels, minlength=classes).tolist()
+    # Marginal sets promise nothing per class; there the plain binomial serves as a yardstick.
+    return [len(calibration.labels), *(counts if kind == "per-class" else [None] * classes)]
 
 
 def set_in_words(names: list[str], classes: int, level: float) -> str:

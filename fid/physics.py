@@ -17,7 +17,7 @@ SPECTRUM_BINS = 12
 _ETA = 0.2  # Petrosian: surface brightness there, over the mean inside
 _APERTURE = 1.5  # Petrosian radii that hold the total flux
 _STEPS_PER_PIXEL = 4  # of the growth curve
-_BLOCK = 512
+_BLOCK = 128  # images whose pixels stay in the processor's cache
 
 SCALARS = (
     "flux",
@@ -90,13 +90,15 @@ def _measure_block(images: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.nda
     found = segment.flatten(1).any(dim=1)
     clean = grey.masked_fill(neighbours, 0)
     centre = centroid(clean * segment)
-    growth = growth_curve(clean, centre)
+    distance = distance_from(centre, grey.shape[-1])
+    growth = growth_curve(clean, distance)
     petrosian = petrosian_radius(growth)
     aperture = (_APERTURE * petrosian).clamp(max=(grey.shape[-1] - 1) / 2)
     total = interpolate(growth, aperture)
     found &= (total > 0) & torch.isfinite(petrosian)
     radius = {share: radius_of_share(growth, total * share) for share in (0.2, 0.5, 0.8)}
-    body = gini_segment(clean, centre, petrosian, growth)
+    axis_ratio, angle = ellipse(clean, segment)
+    body = gini_segment(clean, centre, axis_ratio, angle)
     columns = [
         total,
         radius[0.5],
@@ -104,9 +106,9 @@ def _measure_block(images: torch.Tensor) -> tuple[np.ndarray, np.ndarray, np.nda
         asymmetry(clean, centre, aperture, noise_region(segment, neighbours)),
         gini(clean, body),
         m20(clean, body),
-        ellipticity(clean, segment),
+        1 - axis_ratio,
     ]
-    inside = distance_from(centre, grey.shape[-1]) <= aperture[:, None, None]
+    inside = distance <= aperture[:, None, None]
     bands = (flux.masked_fill(neighbours[:, None], 0) * inside[:, None]).sum(dim=(2, 3))
     floor = total.abs().clamp(min=1e-12)[:, None] * 1e-3  # a band without flux has no colour
     magnitudes = -2.5 * torch.log10(bands.maximum(floor))
@@ -176,21 +178,34 @@ def distance_from(centre: torch.Tensor, side: int) -> torch.Tensor:
     return (rows[:, :, None] + columns[:, None, :]).sqrt()
 
 
-def growth_curve(grey: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:
-    """(n, R) flux within the radii 0, 1/4, 2/4, ... pixels.
+def elliptical_distance(
+    centre: torch.Tensor, axis_ratio: torch.Tensor, angle: torch.Tensor, side: int
+) -> torch.Tensor:
+    """(n, side, side) semi-major axis of the ellipse through each pixel."""
+    axis = torch.arange(side, dtype=torch.float32)
+    rows = (axis - centre[:, :1])[:, :, None]
+    columns = (axis - centre[:, 1:])[:, None, :]
+    cosine, sine = torch.cos(angle)[:, None, None], torch.sin(angle)[:, None, None]
+    along = columns * cosine + rows * sine
+    across = (rows * cosine - columns * sine) / axis_ratio[:, None, None]
+    return (along.square() + across.square()).sqrt()
+
+
+def growth_curve(grey: torch.Tensor, distance: torch.Tensor) -> torch.Tensor:
+    """(n, R) flux within the radii 0, 1/4, 2/4, ... pixels of (n, H, W) distances.
 
     A pixel whose middle is at r counts by the share ``clamp(radius - r + 1/2, 0, 1)``, which is
     the overlap of pixel and circle to a percent; corners beyond the frame are not seen.
     """
     side = grey.shape[-1]
     radii = int(side / 2 * _STEPS_PER_PIXEL) + 1
-    distance = distance_from(centre, side).flatten(1)
+    distance = distance.flatten(1)
     values = grey.flatten(1)
     curve = torch.zeros((len(grey), radii))
     for offset in range(_STEPS_PER_PIXEL):
         shift = offset / _STEPS_PER_PIXEL
         count = len(range(offset, radii, _STEPS_PER_PIXEL))
-        first = torch.ceil(distance - 0.5 - shift).clamp(min=0)
+        first = torch.ceil(distance - 0.5 - shift).clamp(min=0, max=side)  # far corners
         share = (first + shift - distance + 0.5).clamp(0, 1)
         bins = torch.zeros((len(grey), side * 2 + 2))
         bins.scatter_add_(1, first.long(), values * share)
@@ -242,15 +257,16 @@ def radius_of_share(growth: torch.Tensor, flux: torch.Tensor) -> torch.Tensor:
 
 
 def gini_segment(
-    grey: torch.Tensor, centre: torch.Tensor, petrosian: torch.Tensor, growth: torch.Tensor
+    grey: torch.Tensor, centre: torch.Tensor, axis_ratio: torch.Tensor, angle: torch.Tensor
 ) -> torch.Tensor:
-    """(n, H, W) bool: smoothed light above the brightness at the Petrosian radius (Lotz 2004)."""
+    """(n, H, W) bool: smoothed light above the brightness at the elliptical Petrosian radius."""
+    flat = axis_ratio.clamp(min=0.1)
+    distance = elliptical_distance(centre, flat, angle, grey.shape[-1])
+    petrosian = petrosian_radius(growth_curve(grey, distance))
     smooth = _gaussian(grey, 0.2 * petrosian)
-    outer, inner = petrosian + 0.5, (petrosian - 0.5).clamp(min=0)
-    ring = interpolate(growth, outer) - interpolate(growth, inner)
-    level = ring / (np.pi * (outer.square() - inner.square()))
-    near = distance_from(centre, grey.shape[-1]) <= (2 * petrosian)[:, None, None]
-    return (smooth >= level[:, None, None]) & near
+    ring = ((distance - petrosian[:, None, None]).abs() <= 0.5).to(grey.dtype)
+    level = (smooth * ring).sum(dim=(1, 2)) / ring.sum(dim=(1, 2)).clamp(min=1)
+    return (smooth >= level[:, None, None]) & (distance <= 2 * petrosian[:, None, None])
 
 
 def gini(grey: torch.Tensor, segment: torch.Tensor) -> torch.Tensor:
@@ -275,8 +291,8 @@ def m20(grey: torch.Tensor, segment: torch.Tensor) -> torch.Tensor:
     return torch.log10(bright.clamp(min=1e-12) / moment.sum(dim=(1, 2)))
 
 
-def ellipticity(grey: torch.Tensor, segment: torch.Tensor) -> torch.Tensor:
-    """(n,) one minus the axis ratio of the second moments in a segment."""
+def ellipse(grey: torch.Tensor, segment: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(n,) axis ratio and (n,) angle of the second moments of the light in a segment."""
     light = grey.clamp(min=0) * segment
     total = light.sum(dim=(1, 2))
     centre = centroid(light)
@@ -286,7 +302,8 @@ def ellipticity(grey: torch.Tensor, segment: torch.Tensor) -> torch.Tensor:
     xx = (light.sum(dim=1) * columns.square()).sum(dim=1) / total
     xy = torch.einsum("nij,ni,nj->n", light, rows, columns) / total
     half, spread = (xx + yy) / 2, (((xx - yy) / 2).square() + xy.square()).sqrt()
-    return 1 - ((half - spread).clamp(min=0) / (half + spread)).sqrt()
+    axis_ratio = ((half - spread).clamp(min=0) / (half + spread)).sqrt()
+    return axis_ratio, 0.5 * torch.atan2(2 * xy, xx - yy)
 
 
 def asymmetry(
@@ -296,31 +313,24 @@ def asymmetry(
 
     The sky's own asymmetry, measured where there is no object, is taken off.
     """
-    best = torch.full((len(grey),), torch.inf)
     sky = _half_turn_gap(grey, torch.full_like(centre, (grey.shape[-1] - 1) / 2))
     both_empty = empty & empty.flip(1, 2)
     per_pixel = (sky * both_empty).sum(dim=(1, 2)) / both_empty.sum(dim=(1, 2)).clamp(min=1)
+    inside = (distance_from(centre, grey.shape[-1]) <= aperture[:, None, None]).to(grey.dtype)
+    best = torch.full((len(grey),), torch.inf)
     origin = centre
     for step in (1.0, 0.5, 0.25):
         found = origin
         for row in (-step, 0.0, step):
             for column in (-step, 0.0, step):
                 moved = origin + torch.tensor([row, column])
-                value = _asymmetry_at(grey, moved, aperture, per_pixel)
-                better = value < best
-                best = torch.where(better, value, best)
+                gap = torch.einsum("nij,nij->n", _half_turn_gap(grey, moved), inside)
+                better = gap < best
+                best = torch.where(better, gap, best)
                 found = torch.where(better[:, None], moved, found)
         origin = found
-    return best
-
-
-def _asymmetry_at(
-    grey: torch.Tensor, centre: torch.Tensor, aperture: torch.Tensor, sky: torch.Tensor
-) -> torch.Tensor:
-    inside = distance_from(centre, grey.shape[-1]) <= aperture[:, None, None]
-    gap = (_half_turn_gap(grey, centre) * inside).sum(dim=(1, 2))
     light = (grey.abs() * inside).sum(dim=(1, 2))
-    return (gap - sky * inside.sum(dim=(1, 2))) / light
+    return (best - per_pixel * inside.sum(dim=(1, 2))) / light
 
 
 def _half_turn_gap(grey: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,8 @@
 """From two sides to a report: the work behind ``fid-score``."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +42,7 @@ class Scored:
 def run(config: ScoreConfig) -> None:
     """Measure and print."""
     _check(config)
-    rules = ReadingRules(
-        recursive=config.recursive,
-        skip_bad=config.skip_bad,
-        decoding=Decoding(scale_16_bit=config.scale_16_bit),
-    )
+    rules = reading_rules(config)
     sides = open_side(config.real, rules), open_side(config.fake, rules)
     scored = score_sides(config, *sides)
     report = headline(config, scored)
@@ -60,16 +58,25 @@ def run(config: ScoreConfig) -> None:
     print_report(report)
 
 
+def reading_rules(config: ScoreConfig) -> ReadingRules:
+    """How loose files are read."""
+    return ReadingRules(
+        recursive=config.recursive,
+        skip_bad=config.skip_bad,
+        decoding=Decoding(scale_16_bit=config.scale_16_bit),
+    )
+
+
 def score_sides(config: ScoreConfig, real: Side, fake: Side) -> Scored:
     """Features and distance of two sides."""
-    extractor = None
-    if any(isinstance(side, SetImages | LooseImages) for side in (real, fake)):
-        extractor = build_extractor(config)
+    for side in (real, fake):
+        _refuse_single_image(side)
+    extractor = cache(lambda: build_extractor(config))
     origins = [_origin(side, extractor) for side in (real, fake)]
     origin = _one_origin(config, real, fake, origins)
-    first = _measure(config, real, extractor)
+    first, _ = measure_side(config, real, extractor)
     first.statistics.require_at_least_two(config.real)
-    second = _measure(config, fake, extractor)
+    second, _ = measure_side(config, fake, extractor)
     second.statistics.require_at_least_two(config.fake)
     distance = frechet_distance(first.statistics, second.statistics)
     value = _compatible_value(config, first, second) if config.compat else distance.value
@@ -188,13 +195,20 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _origin(side: Side, extractor: FeatureExtractor | None) -> Origin | None:
+def _refuse_single_image(side: Side) -> None:
+    """Before the network is loaded and run for nothing."""
+    if isinstance(side, SetImages | LooseImages) and len(side) < 2:
+        raise InputError(
+            f"{side.name} holds 1 image; a distance between distributions needs at least 2"
+        )
+
+
+def _origin(side: Side, extractor: Callable[[], FeatureExtractor]) -> Origin | None:
     if isinstance(side, SavedStatistics):
         return side.origin
     if isinstance(side, FeatureArray):
         return None
-    assert extractor is not None
-    return origin_of(extractor)
+    return origin_of(extractor())
 
 
 def _one_origin(
@@ -219,24 +233,27 @@ def _described(origin: Origin) -> str:
     return f"{origin.features} {origin.weights_sha256[:8]} ({origin.recipe})"
 
 
-def _measure(config: ScoreConfig, side: Side, extractor: FeatureExtractor | None) -> SideFeatures:
+def measure_side(
+    config: ScoreConfig, side: Side, extractor: Callable[[], FeatureExtractor]
+) -> tuple[SideFeatures, Origin | None]:
+    """Features and statistics of one side; the extractor is made only for images."""
     if isinstance(side, SavedStatistics):
         empty = np.zeros((0, side.statistics.dimensions))
         notes = []
         if side.statistics.count is None:
             notes.append(f"{side.name} does not say how many images it sums")
-        return SideFeatures(side.statistics, empty, np.zeros(0, dtype=np.int64), notes=notes)
-    if isinstance(side, FeatureArray):
-        return features_of_array(side.features, config.seed)
-    assert extractor is not None
-    return extract(
-        side,
-        extractor,
-        batch_size=config.batch_size,
-        cache=feature_cache(config),
-        seed=config.seed,
-        progress=True,
-    )
+        measured = SideFeatures(side.statistics, empty, np.zeros(0, dtype=np.int64), notes=notes)
+    elif isinstance(side, FeatureArray):
+        measured = features_of_array(side.features, config.seed)
+    else:
+        measured = extract(
+            side,
+            extractor(),
+            batch_size=config.batch_size,
+            cache=feature_cache(config),
+            seed=config.seed,
+        )
+    return measured, _origin(side, extractor)
 
 
 def feature_cache(config: ScoreConfig) -> Path | None:

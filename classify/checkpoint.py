@@ -14,8 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from classify.classifier import TrainedClassifier
+from classify.joint_features import JointFeatures
 from classify.networks.registry import NetworkSpecification, build
 from classify.normalisation import Normalisation
+from classify.tabular.feature_scaling import FeatureScaling
 from classify.training_config import TrainingConfig
 from galaxies.atomic import whole_folder
 from galaxies.command_line import config_as_json
@@ -54,6 +56,12 @@ def write_checkpoint(classifier: TrainedClassifier, folder: Path) -> None:
         "training": config_as_json(classifier.config),
         "weights_sha256": hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
         "record": classifier.record,
+        "joint_features": None
+        if classifier.joint_features is None
+        else {
+            "names": classifier.joint_features.names,
+            "scaling": classifier.joint_features.scaling.as_json(),
+        },
     }
     (folder / "config.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
     lines = "".join(json.dumps(entry) + "\n" for entry in classifier.history)
@@ -82,6 +90,10 @@ def load_classifier(folder: Path | str, device: torch.device | str = "cpu") -> T
             Stretch(**scale["stretch"]) if scale["stretch"] else None,
         )
         config = config_from_json(description["training"])
+        given = description.get("joint_features")
+        joint = given and JointFeatures(
+            tuple(given["names"]), FeatureScaling.from_json(given["scaling"])
+        )
         network = build(specification)
         state = load_file(folder / WEIGHTS)
         network.load_state_dict(state)
@@ -102,6 +114,7 @@ def load_classifier(folder: Path | str, device: torch.device | str = "cpu") -> T
         temperature=float(description["temperature"]),
         record=description["record"],
         device=device,
+        joint_features=joint,
     )
 
 

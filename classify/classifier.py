@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from classify.augmentation import five_crops
+from classify.joint_features import JointFeatures
 from classify.networks.network import Network
 from classify.networks.registry import NetworkSpecification
 from classify.normalisation import Normalisation
@@ -42,6 +43,8 @@ class TrainedClassifier:
         Logits are divided by it before the softmax; 1 until it is fitted.
     record : dict
         JSON-able: data fingerprint, metrics, calibration.
+    joint_features : JointFeatures or None
+        Of a network that sees a table row beside each image.
     """
 
     network: Network
@@ -55,6 +58,7 @@ class TrainedClassifier:
     temperature: float = 1.0
     record: dict[str, Any] = field(default_factory=dict)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    joint_features: JointFeatures | None = None
 
     @property
     def channels(self) -> int:
@@ -116,11 +120,21 @@ class TrainedClassifier:
         self.refuse_other_images(images)
         self.network.eval()
         if isinstance(images, torch.Tensor):
+            if self.joint_features is not None:
+                raise InputError(
+                    f"this classifier needs {len(self.joint_features.names)} features beside each "
+                    "image; give it an image set that holds them"
+                )
             images = _unlabelled(images, self)
+        table = None
+        if self.joint_features is not None:
+            table = torch.from_numpy(self.joint_features(images)).to(self.device)
         parts = []
         for start in range(0, len(images), EVALUATION_BATCH):
-            pixels = images.read(np.arange(start, min(start + EVALUATION_BATCH, len(images))))
-            parts.append(function(self.network_input(pixels)).float())
+            stop = min(start + EVALUATION_BATCH, len(images))
+            seen = self.network_input(images.read(np.arange(start, stop)))
+            answer = function(seen) if table is None else function(seen, table[start:stop])
+            parts.append(answer.float())
         return torch.cat(parts).cpu() if parts else torch.zeros(0, len(self.class_names))
 
 

@@ -21,6 +21,12 @@ from classify.checkpoint import load_classifier
 from classify.classifier import TrainedClassifier
 from classify.determinism import derived_seed, generator_for, isolated_randomness
 from classify.early_stopping import BestWeights, ValidationScore, score_validation
+from classify.joint_features import (
+    JOINT_NETWORKS,
+    STACKED_NETWORKS,
+    JointFeatures,
+    joint_features_of,
+)
 from classify.losses import LossPerImage, loss_for
 from classify.mixing import cutmix, mixup
 from classify.networks.pretrained import pretrained_weights
@@ -30,6 +36,7 @@ from classify.optimisation import make_optimiser, schedule_factor, set_learning_
 from classify.pixel_bank import PixelBank
 from classify.resume import load_state, save_state
 from classify.training_config import TrainingConfig
+from classify.training_sets import loss_weights, refuse_unlike
 from classify.transfer import choose_trainable, frozen_modules, rate_groups
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
@@ -101,13 +108,21 @@ def train_classifier(
     """
     if synthetic is not None and len(synthetic) == 0:
         synthetic = None
-    _refuse_unlike(train, validation, synthetic)
+    if config.model in STACKED_NETWORKS:
+        from classify.tabular.margnet_training import train_margnet
+
+        return train_margnet(
+            train, validation, config, synthetic=synthetic, device=device, progress=progress,
+            state_folder=state_folder, image_weights=image_weights,
+            synthetic_weights=synthetic_weights,
+        )  # fmt: skip
+    refuse_unlike(train, validation, synthetic)
     run = _Run(
         train,
         validation,
         config,
         synthetic,
-        _all_weights(train, synthetic, config, image_weights, synthetic_weights),
+        loss_weights(train, synthetic, config, image_weights, synthetic_weights),
         torch.device(device),
     )
     return run.train(progress, state_folder)
@@ -131,6 +146,13 @@ class _Run:
         if config.crops > train.size:
             raise InputError(f"--crops {config.crops} is larger than the images ({train.size})")
         self.permutation = train.mirror_permutation()
+        self.joint: JointFeatures | None = None
+        if config.model in JOINT_NETWORKS:
+            if config.mixup or config.cutmix:
+                raise InputError(
+                    f"--mixup and --cutmix mix images, not the features that {config.model} sees"
+                )
+            self.joint = joint_features_of(train)
         pretrained = pretrained_weights(config)
         self.specification = NetworkSpecification(
             name=config.model,
@@ -140,6 +162,7 @@ class _Run:
             dropout=config.dropout,
             mirror_permutation=tuple(self.permutation.tolist()),
             same_padding=pretrained is not None and pretrained.from_tensorflow,
+            table_columns=0 if self.joint is None else self.joint.scaling.outputs,
         )
         self.network = build(
             self.specification,
@@ -156,6 +179,11 @@ class _Run:
         self.bank = PixelBank([train, *([synthetic] if synthetic is not None else [])], device)
         everything = [train.labels, *([synthetic.labels] if synthetic is not None else [])]
         self.labels = torch.from_numpy(np.concatenate(everything)).to(device)
+        self.table: torch.Tensor | None = None
+        if self.joint is not None:
+            parts = [train, *([synthetic] if synthetic is not None else [])]
+            table = np.concatenate([self.joint(part) for part in parts])
+            self.table = torch.from_numpy(table).to(device)
         self.weights = torch.from_numpy(weights.astype(np.float32)).to(device)
         self.permutation = self.permutation.to(device)
         self.phases = self._plan(train, synthetic)
@@ -172,6 +200,7 @@ class _Run:
             mirror_pairs=train.mirror_pairs or (),
             history=self.history,
             device=device,
+            joint_features=self.joint,
         )
         self.optimiser = self._optimiser(head_only=False)
 
@@ -262,7 +291,7 @@ class _Run:
         config, device = self.config, self.device
         random = generator_for(config.seed, "augmentation", step, device)
         torch.manual_seed(derived_seed(config.seed, "dropout", step))
-        images, targets, weights = self._batch(rows, random)
+        images, targets, weights, table = self._batch(rows, random)
         self.network.train()
         for module in frozen_modules(self.network, pretrained=self.config.weights is not None):
             module.eval()
@@ -270,7 +299,7 @@ class _Run:
         rate = config.learning_rate * schedule_factor(config.schedule, step - begin, end - begin)
         set_learning_rate(self.optimiser, rate)
         with torch.autocast(device.type, self.precision, enabled=self.precision is not None):
-            logits = self.network(images)
+            logits = self.network(images) if table is None else self.network(images, table)
         loss = (phase.loss(logits.float(), targets) * weights).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
@@ -279,8 +308,8 @@ class _Run:
 
     def _batch(
         self, rows: torch.Tensor | np.ndarray, random: torch.Generator
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Network input (n, C, H, W), targets (n, K), weights (n,)."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Network input (n, C, H, W), targets (n, K), weights (n,), features (n, F) if any."""
         config = self.config
         pixels = self.bank.read(rows)
         index = rows if isinstance(rows, torch.Tensor) else torch.from_numpy(rows).long()
@@ -306,7 +335,8 @@ class _Run:
         elif config.cutmix:
             images, targets = cutmix(images, targets, config.cutmix, random)
         images = images.contiguous(memory_format=torch.channels_last)
-        return images, targets, self.weights[index]
+        table = None if self.table is None else self.table[index]
+        return images, targets, self.weights[index], table
 
     def _stage_of(self, phase: Phase) -> tuple[int, int]:
         """First step and end of the schedule that a phase belongs to."""
@@ -357,37 +387,3 @@ def autocast_dtype(config: TrainingConfig, device: torch.device) -> torch.dtype 
         return None
     pays = device.type == "cuda" or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if config.precision == "bfloat16" or pays else None
-
-
-def _all_weights(
-    train: ImageSet,
-    synthetic: ImageSet | None,
-    config: TrainingConfig,
-    image_weights: np.ndarray | None,
-    synthetic_weights: np.ndarray | None,
-) -> np.ndarray:
-    parts = []
-    for image_set, given, default in (
-        (train, image_weights, 1.0),
-        (synthetic, synthetic_weights, config.synthetic_weight),
-    ):
-        if image_set is None:
-            continue
-        values = np.full(len(image_set), default) if given is None else np.asarray(given)
-        if values.shape != (len(image_set),):
-            raise InputError(f"{len(image_set)} images but weights of shape {values.shape}")
-        parts.append(values)
-    return np.concatenate(parts)
-
-
-def _refuse_unlike(
-    train: ImageSet, validation: ImageSet | None, synthetic: ImageSet | None
-) -> None:
-    for name, other in (("validation", validation), ("synthetic", synthetic)):
-        if other is not None and other.class_names != train.class_names:
-            raise InputError(
-                f"the {name} set has classes {', '.join(other.class_names)}; "
-                f"the training set has {', '.join(train.class_names)}"
-            )
-    if (train.counts() > 0).sum() < 2:
-        raise InputError("a classifier needs training images of at least 2 classes")

@@ -16,6 +16,8 @@ from classify.networks.library import (
     timm_network,
     torchvision_network,
 )
+from classify.networks.margformer import margformer, margformer_small
+from classify.networks.margnet import margnet, margnet_cnn, margnet_small
 from classify.networks.mobilenet_v1 import mobilenet
 from classify.networks.network import Network
 from classify.networks.pretrained import load_weights
@@ -39,6 +41,8 @@ class NetworkSpecification:
         Class of the mirror image of each class, for networks that use it; ``None`` is none.
     same_padding : bool
         TensorFlow's padding, which weights that come from there expect; timm networks only.
+    table_columns : int
+        Scaled features beside each image; 0 for a network that sees images alone.
     """
 
     name: str
@@ -48,6 +52,7 @@ class NetworkSpecification:
     dropout: float = 0.2
     mirror_permutation: tuple[int, ...] | None = None
     same_padding: bool = False
+    table_columns: int = 0
 
 
 Builder = Callable[[NetworkSpecification], Network]
@@ -111,6 +116,26 @@ _OWN: dict[str, Entry] = {
     "mobilenet": Entry(
         lambda s: mobilenet(s.channels, s.classes, s.size, s.dropout),
         "MobileNet v1, 32 pixels and more",
+    ),
+    "margnet-cnn": Entry(
+        lambda s: margnet_cnn(s.channels, s.classes, s.size),
+        "MargNet's inception network, published for 5 bands of 32 pixels",
+    ),
+    "margnet": Entry(
+        lambda s: margnet(s.channels, s.classes, s.size, s.table_columns),
+        "MargNet: image and features, each alone, then stacked",
+    ),
+    "margnet-small": Entry(
+        lambda s: margnet_small(s.channels, s.classes, s.size, s.table_columns, s.dropout),
+        "the same plan with small and a dense network of 128-64",
+    ),
+    "margformer": Entry(
+        lambda s: margformer(s.channels, s.classes, s.size, s.table_columns),
+        "MargFormer: a transformer whose class token is the features",
+    ),
+    "margformer-small": Entry(
+        lambda s: margformer_small(s.channels, s.classes, s.size, s.table_columns),
+        "the same plan, 0.2 million parameters",
     ),
 }
 

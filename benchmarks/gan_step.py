@@ -30,7 +30,7 @@ from gan.recipes import RECIPES
 from gan.step import Schedule, TrainingStep
 from gan.training_data import prepare_training_data
 
-IMAGES = 4096
+IMAGES = 16384
 CHANNELS = 3
 
 

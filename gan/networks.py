@@ -207,7 +207,7 @@ class MinibatchDeviation(nn.Module):
         group = self.GROUP if count % self.GROUP == 0 else count
         grouped = features.float().reshape(-1, group, channels, height, width)
         deviation = (grouped.var(dim=1, unbiased=False) + 1e-8).sqrt().mean(dim=(1, 2, 3))
-        plane = deviation.repeat_interleave(group).view(-1, 1, 1, 1)
+        plane = deviation.view(-1, 1).expand(-1, group).reshape(-1, 1, 1, 1)
         return torch.cat([features, plane.expand(-1, 1, height, width).to(features.dtype)], dim=1)
 
 

@@ -43,6 +43,7 @@ from gan.training_config import TrainConfig
 GRID_COLUMNS = 8
 RATE_FACTOR = 0.5  # of both learning rates after a NaN
 EVALUATION_SEED = 77
+RIPE = 0.3  # share of the steps before the images are guarded
 CURVE_SECONDS = 20.0  # drawing takes a good part of a second
 
 
@@ -391,7 +392,7 @@ class Run:
             verdict = self.judge.judge(index, images)
             kid[names[index]] = round(verdict.kid, 6)
             verdicts[names[index]] = verdict.as_json()
-            if self.config.guards != "off" and self._conditioning() == 1.0:
+            if self.config.guards != "off" and self._is_ripe():
                 self._report(guards.has_collapsed(names[index], verdict), f"diversity {index}")
                 self._report(guards.has_memorised(names[index], verdict), f"copying {index}")
                 self._report(guards.is_mistaken(index, names, verdict), f"class {index}")
@@ -399,6 +400,10 @@ class Run:
             row["kid"] = kid
             row["score"] = sum(kid.values()) / len(kid)
             row["verdicts"] = verdicts
+
+    def _is_ripe(self) -> bool:
+        """Whether the images have had time to become something: before, every guard would cry."""
+        return self._conditioning() == 1.0 and self.number >= RIPE * self.config.steps
 
     def _make_judge(self, extractor: Extractor | None) -> Judge | None:
         preparation = self.preparation

@@ -112,8 +112,6 @@ def _refusals(bad: list[Answer]) -> str:
 
 
 def _show_table(answers: list[Answer], level: float) -> None:
-    import pandas
-
     rows = [
         {
             "": thumbnail(answer.pixels, stretch()) if answer.pixels is not None else None,
@@ -130,7 +128,7 @@ def _show_table(answers: list[Answer], level: float) -> None:
         for row in rows:
             del row["Problem"]
     st.dataframe(
-        pandas.DataFrame(rows),
+        rows,
         hide_index=True,
         row_height=52,
         height=min(52 * len(rows) + 40, 460),
@@ -238,7 +236,8 @@ def _track_record(answer: Answer) -> str:
             sentence = sentence.rstrip(".")
             sentence += f" ({kind} {100 * low:.0f} to {100 * high:.0f} %, 95 % interval)."
         sentences.append(sentence)
-    return f'<p class="quiet">{escape(" ".join(sentences))}</p>'
+    text = " ".join(sentences).replace(" %", "\N{NO-BREAK SPACE}%")
+    return f'<p class="quiet">{escape(text)}</p>'
 
 
 def _show_explanation(row: int, answer: Answer, level: float) -> None:

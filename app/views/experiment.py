@@ -64,13 +64,13 @@ def _show_arms(results: dict[str, Any]) -> None:
         f"**How many of the class {readable(name)} each found** (recall), and how many of those "
         "that it named were right (precision); the mean of the repeats."
     )
-    bar = {"format": "%.1f %%", "min_value": 0, "max_value": 100}
+    bar = st.column_config.ProgressColumn(format="%.1f %%", min_value=0, max_value=100)
     st.dataframe(
         rows,
         hide_index=True,
         column_config={
-            "Recall": st.column_config.ProgressColumn(**bar),
-            "Precision": st.column_config.ProgressColumn(**bar),
+            "Recall": bar,
+            "Precision": bar,
         },
         alt="Mean recall and precision of every arm",
     )

@@ -101,7 +101,7 @@ def test_one_image_is_explained_at_once(
     words = words_on(page)
     assert "Where it looked" in words
     assert words.count(", distance") == 2 * 6  # each as a caption and as the words read aloud
-    assert "95 % interval" in words
+    assert "95\N{NO-BREAK SPACE}% interval" in words
 
 
 def test_an_image_unlike_the_training_says_so(serve: Callable[..., None]) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from galaxies.image_set import ImageSet
 
 _Classes = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="CLASS")]
+_Columns = Annotated[tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(metavar="COLUMN")]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +46,16 @@ class PackConfig:
     """Leave out images that cannot be decoded, and count them, instead of refusing all."""
     scale_16_bit: bool = False
     """Divide 16-bit values by 257 and round, instead of refusing them."""
+    table: Path | None = None
+    """Table of photometry (CSV, Parquet, FITS, .npz) whose features are joined to the images."""
+    table_id: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
+    """Column of the table that holds the ids of the images, or the names of their files."""
+    table_exclude: _Columns = ()
+    """Leave this column of the table out; may be repeated."""
+    table_allow: _Columns = ()
+    """Join this column although it gives the class away, such as a redshift; may be repeated."""
+    table_colours: bool = False
+    """Also join differences of neighbouring magnitudes: u-g, g-r, ..."""
     overwrite: bool = False
     """Replace OUT where it exists."""
     json: bool = False
@@ -150,6 +161,17 @@ def _pack(config: PackConfig) -> None:
     from galaxies.catalogue import CatalogueColumns
     from galaxies.pack import pack
 
+    joined = None
+    if config.table is not None:
+        from galaxies.table_join import read_join
+
+        joined = read_join(
+            config.table,
+            config.table_id,
+            exclude=config.table_exclude,
+            allow=config.table_allow,
+            with_colours=config.table_colours,
+        )
     packed = pack(
         config.source,
         config.out,
@@ -166,6 +188,7 @@ def _pack(config: PackConfig) -> None:
         exclude=config.exclude,
         skip_bad=config.skip_bad,
         scale_16_bit=config.scale_16_bit,
+        joined=joined,
         overwrite=config.overwrite,
     )
     if config.json:

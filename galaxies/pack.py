@@ -21,6 +21,7 @@ from galaxies.image_files import Decoding, Header, channels_of, decode_all, read
 from galaxies.image_set import ImageSet
 from galaxies.resize import crop_and_resize
 from galaxies.sources import SIMULATED, image_set_of_catalogue, open_image_set
+from galaxies.table_join import TableJoin
 
 FEWEST_IMAGES = 2
 """A class with fewer images can be neither trained on and tested, nor split."""
@@ -46,6 +47,7 @@ def pack(
     exclude: Sequence[str] = (),
     skip_bad: bool = False,
     scale_16_bit: bool = False,
+    joined: TableJoin | None = None,
     overwrite: bool = False,
     progress: bool = True,
 ) -> Packed:
@@ -69,6 +71,8 @@ def pack(
         Leave out images that cannot be decoded instead of refusing the source.
     scale_16_bit
         Divide 16-bit values by 257 instead of refusing them.
+    joined
+        Table whose features are added to the images of the same names.
     overwrite
         Replace ``out``.
     progress
@@ -81,7 +85,7 @@ def pack(
     """
     _refuse_output(out, overwrite=overwrite)
     decoding = Decoding(crop=crop, size=size, scale_16_bit=scale_16_bit)
-    arguments = (out, decoding, exclude, overwrite, progress)
+    arguments = (out, decoding, exclude, joined, overwrite, progress)
     if str(source) != SIMULATED and Path(source).is_dir():
         return _pack_folder(Path(source), labels, columns, skip_bad, *arguments)
     if columns is not None and columns != CatalogueColumns():
@@ -101,6 +105,7 @@ def _pack_folder(
     out: Path,
     decoding: Decoding,
     exclude: Sequence[str],
+    joined: TableJoin | None,
     overwrite: bool,
     progress: bool,
 ) -> Packed:
@@ -108,6 +113,8 @@ def _pack_folder(
     everything = len(catalogue.paths)
     catalogue = catalogue.without_classes(exclude) if exclude else catalogue
     _refuse_small_classes(catalogue.classes, catalogue.class_names)
+    if joined is not None:
+        joined.rows_of(catalogue.ids)  # refuses before a pixel is read
     headers = read_headers(catalogue.paths)
     channels = channels_of(catalogue.paths, headers)
     grey = sum(isinstance(header, Header) and header.channels < channels for header in headers)
@@ -130,6 +137,7 @@ def _pack_folder(
         _refuse_small_classes(catalogue.classes, catalogue.class_names, len(left_out))
         store = PixelsInHdf5(temporary, writer.finish(), torch.uint8)
         packed = image_set_of_catalogue(catalogue, store, source=str(folder))
+        packed = packed if joined is None else joined.onto(packed)
         note = _note(decoding, exclude, columns) | {"skipped": len(left_out)}
         write_columns(file, _with_note(packed, note))
     return Packed(read_hdf5(out), left_out, everything - len(headers))
@@ -141,6 +149,7 @@ def _pack_arrays(
     out: Path,
     decoding: Decoding,
     exclude: Sequence[str],
+    joined: TableJoin | None,
     overwrite: bool,
     progress: bool,
 ) -> Packed:
@@ -149,6 +158,8 @@ def _pack_arrays(
         image_set = image_set.without_classes(exclude)
     names = [image_set.class_names[label] for label in image_set.labels]
     _refuse_small_classes(names, image_set.class_names)
+    if joined is not None:
+        image_set = joined.onto(image_set)
     with (
         whole_file(out, overwrite=overwrite) as temporary,
         writable_hdf5(temporary) as file,

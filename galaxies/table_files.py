@@ -93,6 +93,8 @@ def numbers_or_text(values: Sequence[str]) -> np.ndarray:
         numbers = np.array([np.nan if v.lower() in missing else float(v) for v in stripped])
     except ValueError:
         return np.array(stripped, dtype=str)
+    if any(len(v) > 15 and v.lstrip("+-").isdigit() for v in stripped):
+        return np.array(stripped, dtype=str)  # an identifier: float64 would make two of them equal
     return numbers
 
 
@@ -193,6 +195,8 @@ def _column(values: np.ndarray, where: str) -> np.ndarray:
     """Native float64 or text."""
     if np.ma.isMaskedArray(values):
         values = values.filled(np.nan) if values.dtype.kind == "f" else values.filled()
+    if values.dtype.kind in "iu" and np.abs(values.astype(np.float64)).max(initial=0) > 2**53:
+        return values.astype(str)  # an identifier: float64 would make two of them equal
     if values.dtype.kind in "iuf":
         return values.astype(np.float64)
     if values.dtype.kind == "b":

@@ -1,0 +1,67 @@
+"""A table joined to images: by id or file name, whole or not at all."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from galaxies.cli import main
+from galaxies.errors import InputError
+from galaxies.hdf5 import read_hdf5
+from galaxies.table_join import read_join
+
+BIG = 1237648720142401536  # SDSS objids differ below what float64 can tell apart
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for k in range(8):
+        path = tmp_path / "images" / ("star" if k % 2 else "galaxy") / f"{BIG + k}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(path)
+    return tmp_path / "images"
+
+
+def write_table(path: Path, rows: range) -> Path:
+    lines = ["objid,u,g,redshift"]
+    lines += [f"{BIG + k},{20 + k / 10},{19 + k / 10},{k}" for k in rows]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_pack_joins_rows_by_file_name(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = write_table(tmp_path / "table.csv", range(7, -1, -1))
+    out = tmp_path / "set.h5"
+    arguments = ["pack", str(folder), str(out), "--size", "16", "--table", str(table)]
+    assert main([*arguments, "--table-id", "objid", "--table-colours"]) == 0
+    packed = read_hdf5(out)
+    assert packed.feature_names == ("u", "g", "u-g")
+    for name, row in zip(packed.ids, packed.features, strict=True):
+        k = int(Path(name).stem) - BIG
+        np.testing.assert_allclose(row, [20 + k / 10, 19 + k / 10, 1], rtol=1e-6)
+    assert packed.provenance["joined_table"]["left_out"] == {"redshift": "gives the class away"}
+    assert "redshift" in capsys.readouterr().err
+
+
+def test_an_image_without_a_row_is_named_and_nothing_is_written(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = write_table(tmp_path / "table.csv", range(7))
+    out = tmp_path / "set.h5"
+    status = main(["pack", str(folder), str(out), "--table", str(table), "--table-id", "objid"])
+    assert status == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "1 of 8 images have no row" in said
+    assert str(BIG + 7) in said
+    assert not out.exists()
+
+
+def test_repeated_ids_are_refused(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("objid,u,g\n1,20,19\n1,21,20\n")
+    with pytest.raises(InputError, match="in more than one row: 1"):
+        read_join(table, "objid")

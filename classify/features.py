@@ -50,6 +50,10 @@ class ClassifierFeatures:
         """Features (n, d) float32 of stored pixels (n, C, H, W)."""
         return self.classifier.features(images)
 
+    def save(self, folder: Path) -> None:
+        """Write the classifier as a checkpoint, which `load_extractor` reads again."""
+        self.classifier.save(folder)
+
 
 def load_extractor(
     argument: str, weights: Path | None, device: torch.device | str

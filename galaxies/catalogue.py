@@ -265,10 +265,12 @@ def _read_rows(labels: Path) -> tuple[list[str], list[dict[str, str]]]:
             rows = list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{labels} is not a CSV file in UTF-8 ({error})") from None
+    if not header:
+        raise InputError(f"{labels} is empty; a header with file and class is needed")
     if len(set(header)) != len(header):
         raise InputError(f"{labels} has columns of the same name: {', '.join(header)}")
     if not rows:
-        raise InputError(f"{labels} has {'a header but no rows' if header else 'no line'}")
+        raise InputError(f"{labels} has a header but no rows")
     uneven = [number for number, row in enumerate(rows, 2) if None in row.values() or None in row]
     if uneven:
         raise InputError(f"{labels}: lines {_listed(uneven)} have more or fewer fields than line 1")

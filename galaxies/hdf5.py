@@ -293,6 +293,8 @@ def _read_labels(dataset: h5py.Dataset, path: Path) -> np.ndarray:
         raise InputError(
             f"{path}: labels are {labels.dtype} of shape {labels.shape}; (N,) integers are needed"
         )
+    if labels.min(initial=0) < 0:
+        raise InputError(f"{path}: labels must not be negative, the least is {labels.min()}")
     return labels.astype(np.int64)
 
 

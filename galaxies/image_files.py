@@ -2,8 +2,8 @@
 
 The rules: grey stays one channel, colour becomes RGB, a set of colour files whose channels are
 equal in every pixel of every image is grey, an opaque alpha channel is dropped, and nothing is
-ever clipped: 16-bit images are refused unless they are to be scaled
-(``value / 257``, rounded, so 65535 becomes 255).
+ever clipped: 16-bit grey is refused unless it is to be scaled (``value / 257``, rounded, so
+65535 becomes 255), and 16-bit colour is refused.
 """
 
 import io
@@ -128,7 +128,7 @@ def decode_image(source: Path | bytes, name: str, decoding: Decoding | None = No
         with Image.open(file, formats=IMAGE_FORMATS) as image:
             if image.width * image.height > _MOST_PIXELS:
                 raise BadImageError(f"{name} has too many pixels to be a cut-out")
-            return _decode_open_image(image, source, name, decoding)
+            return _decode_open_image(image, name, decoding)
     except BadImageError:
         raise
     except FileNotFoundError:
@@ -200,15 +200,16 @@ def channels_of(paths: Sequence[Path], headers: Sequence[Header | BadImageError]
     return 1
 
 
-def _decode_open_image(
-    image: Image.Image, source: Path | bytes, name: str, decoding: Decoding
-) -> np.ndarray:
+def _decode_open_image(image: Image.Image, name: str, decoding: Decoding) -> np.ndarray:
     if getattr(image, "n_frames", 1) > 1:
         raise BadImageError(f"{name} holds {image.n_frames} frames; one is needed")  # type: ignore[attr-defined]
     if image.mode not in _EIGHT_BIT_MODES:
         image = _scale_grey_to_eight_bits(image, name, decoding)
     elif bits_per_channel(image) > 8:
-        image = _scale_colour_to_eight_bits(image, source, name, decoding)
+        # Pillow has dropped the low byte already, without a word.
+        raise BadImageError(
+            f"{name} is 16-bit colour, which is not scaled here; convert it to 8 bits per channel"
+        )
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
     if image.mode in ("RGBA", "LA"):
@@ -229,27 +230,6 @@ def _scale_grey_to_eight_bits(image: Image.Image, name: str, decoding: Decoding)
     if values.min() < 0 or values.max() > 65535:
         raise BadImageError(f"{name} has values outside 0 to 65535")
     return Image.fromarray(to_eight_bits(values))
-
-
-def _scale_colour_to_eight_bits(
-    image: Image.Image, source: Path | bytes, name: str, decoding: Decoding
-) -> Image.Image:
-    """Pillow would drop the low byte of 16-bit colour without a word; torchvision reads it."""
-    if not decoding.scale_16_bit:
-        raise _too_deep(f"{image.mode}, 16 bit", name)
-    if image.format != "PNG":
-        raise BadImageError(
-            f"{name} is a {image.format} with more than 8 bits per channel; convert it to PNG first"
-        )
-    from torchvision.io import ImageReadMode, decode_png
-
-    data = source if isinstance(source, bytes) else source.read_bytes()
-    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-    values = decode_png(encoded, ImageReadMode.UNCHANGED)
-    if values.dtype != torch.uint16:
-        raise BadImageError(f"{name} has more than 8 bits per channel and cannot be scaled")
-    scaled = to_eight_bits(values.permute(1, 2, 0).numpy())
-    return Image.fromarray(scaled[..., 0] if scaled.shape[2] == 1 else scaled)
 
 
 def _too_deep(mode: str, name: str) -> BadImageError:

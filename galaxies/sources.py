@@ -5,6 +5,8 @@ A packed file or Galaxy10 HDF5, ``.npz``, one folder per class, a folder and a C
 """
 
 import dataclasses
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -144,7 +146,7 @@ def _open_npz(path: Path, *, scale_16_bit: bool) -> ImageSet:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is not a readable .npz file ({error})") from None
     label_key = next((key for key in ("labels", "ans", "y") if key in found), None)
     image_key = next((key for key in ("images", "x") if key in found), None)

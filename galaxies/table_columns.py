@@ -125,7 +125,7 @@ def _error_column(column: str, band: str, system: str, columns: Sequence[str]) -
     candidates = [
         f"{column}_err", f"{column}err", f"err_{column}", f"{column}_error", f"sigma_{column}",
         f"e_{column}", f"{plain}Err_{band}", f"{plain}_err_{band}", f"{plain}err_{band}",
-        f"err_{band}", f"{band}_err", f"magerr_{band}", f"mag_err_{band}",
+        f"err_{band}", f"{band}_err", f"{band}_error", f"magerr_{band}", f"mag_err_{band}",
     ]  # fmt: skip
     lower = {name.lower(): name for name in columns}
     for candidate in candidates:

@@ -16,6 +16,7 @@ share both.
 
 import argparse
 import dataclasses
+import functools
 import json
 import sys
 import time
@@ -49,10 +50,13 @@ from classify.tabular.weighted_conformal import WeightedCalibration
 from galaxies.tables import Table, TableColumns, read_table, split_table
 
 REPEATS = 10
+JOINT_STEPS = 500
 LEVEL = 0.9
-MARGNET_COLUMNS = tuple(
-    f"{name}_{band}" for band in "ugriz" for name in ("dered", "deVRad", "psffwhm", "extinction")
-) + ("u_g", "g_r", "r_i", "i_z")
+_MEASURED = ("dered", "deVRad", "psffwhm", "extinction")
+MARGNET_COLUMNS = (
+    *(f"{name}_{band}" for band in "ugriz" for name in _MEASURED),
+    *("u_g", "g_r", "r_i", "i_z"),
+)
 ALGORITHMS = (
     "logistic-regression", "nearest-neighbours", "svm", "random-forest", "gradient-boosting",
     "dense-small", "dense",
@@ -283,11 +287,62 @@ def _bayesian(table: Table, kind: str, repeat: int) -> dict[str, Any]:
     return result
 
 
+def joint(folder: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    for repeat in range(REPEATS):
+        for arm in ("margnet-small", "margformer-small", "gradient-boosting"):
+            yield f"{arm}/{repeat}", lambda a=arm, r=repeat: _joint(a, r)
+
+
+@functools.cache
+def _survey() -> Any:
+    from galaxies.simulate import simulate_survey
+
+    return simulate_survey(3000, size=32, seed=0, progress=False)
+
+
+def _joint(arm: str, repeat: int) -> dict[str, Any]:
+    """One training on the simulated survey; MargNet's parts answer for the image and the table."""
+    import torch
+
+    from classify.training import TrainingConfig, train_classifier
+    from galaxies.split import split_set
+
+    parted = split_set(_survey(), seed=repeat)
+    train, validation, test = (parted.side(s) for s in ("train", "validation", "test"))
+    table = Table(
+        test.features.astype(np.float64),
+        test.feature_names,
+        test.labels,
+        test.class_names,
+        test.ids,
+    )
+    if arm == "gradient-boosting":
+        rows = Table(
+            train.features.astype(np.float64), train.feature_names, train.labels,
+            train.class_names, train.ids,
+        )  # fmt: skip
+        classifier = train_table_classifier(
+            rows, None, TableTraining(model=arm, balance="class-weights", seed=repeat)
+        )
+        return {"table": _scores(classifier.probabilities(table), table)}
+    config = TrainingConfig(model=arm, steps=JOINT_STEPS, batch_size=64, seed=repeat)
+    trained = train_classifier(train, validation, config, progress=False)
+    result = {"both": _scores(trained.probabilities(test).numpy(), table)}
+    if arm == "margnet-small":
+        parts = trained.features(test).double().numpy()  # probabilities of image, then table
+        count = len(test.class_names)
+        result["image"] = _scores(parts[:, :count], table)
+        result["table"] = _scores(parts[:, count:], table)
+    torch.set_grad_enabled(True)
+    return result
+
+
 PARTS: dict[str, Callable[[Path], Iterator[tuple[str, Callable[[], dict[str, Any]]]]]] = {
     "algorithms": algorithms,
     "quasars": quasars,
     "shift": shift,
     "bayesian": bayesian,
+    "joint": joint,
 }
 
 
@@ -312,6 +367,7 @@ def summary(out: Path) -> None:
     _summarise_quasars(load(out, "quasars"))
     _summarise_shift(load(out, "shift"))
     _summarise_bayesian(load(out, "bayesian"))
+    _summarise_joint(load(out, "joint"))
 
 
 def _summarise_algorithms(runs: dict[str, dict[int, dict[str, Any]]]) -> None:
@@ -322,14 +378,14 @@ def _summarise_algorithms(runs: dict[str, dict[int, dict[str, Any]]]) -> None:
             continue
         classes = list(next(iter(arms.values()))[0]["recall"])
         print("| classifier | repeats | accuracy | " + " | ".join(f"recall {c}" for c in classes)
-              + " | calibration error | coverage at 90 %, lowest class | set size | seconds |")  # fmt: skip
+              + " | calibration error | coverage at 90 %, lowest class | set size | seconds |")  # fmt: skip  # noqa: E501
         print("| --- " * (7 + len(classes)) + "|")
         for arm, results in sorted(
             arms.items(), key=lambda a: np.mean([r["accuracy"] for r in a[1]])
         ):
             lowest = min(np.mean([r["coverage"][c] for r in results]) for c in classes)
             print(
-                f"| {arm.split('/')[1]} | {len(results)} | {spread([r['accuracy'] for r in results])} | "
+                f"| {arm.split('/')[1]} | {len(results)} | {spread([r['accuracy'] for r in results])} | "  # noqa: E501
                 + " | ".join(spread([r["recall"][c] for r in results]) for c in classes)
                 + f" | {np.mean([r['calibration_error'] for r in results]):.3f} | {lowest:.3f} | "
                 f"{np.mean([r['set_size'] for r in results]):.2f} | "
@@ -370,9 +426,9 @@ def _summarise_quasars(runs: dict[str, dict[int, dict[str, Any]]]) -> None:
             if own:
                 print(f"| {model} | {arm} | " + " | ".join(
                     spread([measures[m](r) for r in own])
-                    for m in ("recall", "precision", "recall at 1 % false positives")) + " |")  # fmt: skip
+                    for m in ("recall", "precision", "recall at 1 % false positives")) + " |")  # fmt: skip  # noqa: E501
     print(
-        "\n| model | arm | measure | points | 95 % interval | p (Holm) | sign flips | detectable | verdict |"
+        "\n| model | arm | measure | points | 95 % interval | p (Holm) | sign flips | detectable | verdict |"  # noqa: E501
     )
     print("| --- " * 9 + "|")
     for model, arm, measure, differences, estimate in comparisons:
@@ -390,7 +446,7 @@ def _summarise_quasars(runs: dict[str, dict[int, dict[str, Any]]]) -> None:
 def _summarise_shift(runs: dict[str, dict[int, dict[str, Any]]]) -> None:
     print("\n### shift\n")
     print(
-        "| table | new rows | monitor | accuracy known / new | sets | coverage | lowest class | size | every class |"
+        "| table | new rows | monitor | accuracy known / new | sets | coverage | lowest class | size | every class |"  # noqa: E501
     )
     print("| --- " * 9 + "|")
     for arm, by_repeat in runs.items():
@@ -421,7 +477,7 @@ def _summarise_shift(runs: dict[str, dict[int, dict[str, Any]]]) -> None:
 def _summarise_bayesian(runs: dict[str, dict[int, dict[str, Any]]]) -> None:
     print("\n### bayesian\n")
     print(
-        "| posterior | repeats | side | accuracy | calibration error | log loss | accuracy of the surest half |"
+        "| posterior | repeats | side | accuracy | calibration error | log loss | accuracy of the surest half |"  # noqa: E501
     )
     print("| --- " * 7 + "|")
     for kind, by_repeat in runs.items():
@@ -429,7 +485,50 @@ def _summarise_bayesian(runs: dict[str, dict[int, dict[str, Any]]]) -> None:
             own = [r[side] for r in by_repeat.values()]
             print(f"| {kind} | {len(own)} | {side} | " + " | ".join(
                 spread([o[m] for o in own])
-                for m in ("accuracy", "calibration_error", "log_loss", "accuracy_of_surest_half")) + " |")  # fmt: skip
+                for m in ("accuracy", "calibration_error", "log_loss", "accuracy_of_surest_half")) + " |")  # fmt: skip  # noqa: E501
+
+
+def _summarise_joint(runs: dict[str, dict[int, dict[str, Any]]]) -> None:
+    print("\n### joint\n")
+    arms = {
+        f"{sees} ({arm})": {r: result[sees] for r, result in by_repeat.items()}
+        for arm, by_repeat in runs.items()
+        for sees in next(iter(by_repeat.values()))
+    }
+    if not arms:
+        return
+    classes = list(next(iter(next(iter(arms.values())).values()))["recall"])
+    print("| sees | repeats | accuracy | mean recall | " + " | ".join(classes) + " |")
+    print("| --- " * (4 + len(classes)) + "|")
+    mean_recall = {
+        arm: {r: float(np.mean(list(v["recall"].values()))) for r, v in by_repeat.items()}
+        for arm, by_repeat in arms.items()
+    }
+    for arm, by_repeat in arms.items():
+        own = list(by_repeat.values())
+        print(
+            f"| {arm} | {len(own)} | {spread([o['accuracy'] for o in own])} | "
+            f"{spread(list(mean_recall[arm].values()))} | "
+            + " | ".join(f"{np.mean([o['recall'][c] for o in own]):.3f}" for c in classes)
+            + " |"
+        )
+    print("\n| both against | points of mean recall | 95 % interval | p (Holm) | verdict |")
+    print("| --- " * 5 + "|")
+    both = mean_recall.get("both (margnet-small)", {})
+    found = []
+    for arm, values in mean_recall.items():
+        repeats = sorted(set(values) & set(both))
+        if arm.startswith("both (margnet") or len(repeats) < 2:
+            continue
+        differences = np.array([both[r] - values[r] for r in repeats])
+        found.append((arm, corrected_paired_t(differences, 0.25 / 0.6)))
+    for (arm, estimate), p in zip(found, holm_adjusted([e.p for _, e in found]), strict=True):
+        detectable = minimum_detectable_effect(estimate.standard_error, estimate.degrees_of_freedom)
+        print(
+            f"| {arm} | {in_points(estimate.difference)} | "
+            f"{interval_in_points(estimate.interval)} | {p:.2g} | "
+            f"{ClaimRule().claim(estimate, float(p), detectable)} |"
+        )
 
 
 def main() -> None:

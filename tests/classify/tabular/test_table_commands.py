@@ -1,0 +1,134 @@
+"""classify-train and classify-predict on a table: files, streams, statuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from classify.predict import run as predict
+from classify.train import run as train
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(0)
+    count = 900
+    labels = rng.choice(3, size=count, p=[0.5, 0.35, 0.15])
+    colour = np.array([[0.0, 0], [1.2, 0.4], [-0.8, 0.9]])[labels] + rng.normal(0, 0.35, (count, 2))
+    g = rng.normal(20, 1, count)
+    columns = {
+        "objid": 1237648720142401536 + np.arange(count),
+        "u": g + colour[:, 0],
+        "g": g,
+        "r": g - colour[:, 1],
+        "redshift": labels + rng.normal(0, 0.01, count),
+        "class": np.array(["STAR", "GALAXY", "QSO"])[labels],
+    }
+    path = tmp_path_factory.mktemp("survey") / "survey.csv"
+    rows = zip(*columns.values(), strict=True)
+    text = [",".join(columns), *(",".join(map(str, row)) for row in rows)]
+    path.write_text("\n".join(text) + "\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def checkpoint(survey: Path) -> Path:
+    out = survey.parent / "checkpoint"
+    arguments = ["--data", str(survey), "--model", "logistic-regression", "--features", "colours"]
+    assert train([*arguments, "--out", str(out), "--calibration-share", "0.6"]) == 0
+    return out
+
+
+def test_train_writes_all_that_a_network_writes(checkpoint: Path) -> None:
+    names = {path.name for path in checkpoint.iterdir()}
+    assert names >= {
+        "config.json", "pipeline.skops", "calibration.safetensors", "card.md", "metrics.json",
+        "test_predictions.csv", "plots", "log.jsonl",
+    }  # fmt: skip
+    card = (checkpoint / "card.md").read_text()
+    assert "redshift (gives the class away)" in card
+    assert "u-g" in card
+    description = json.loads((checkpoint / "config.json").read_text())
+    assert "redshift" not in description["feature_names"]
+    assert description["record"]["metrics"]["accuracy"] > 0.85
+
+
+def test_redshift_is_used_only_when_forced_and_the_card_says_so(
+    survey: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--data", str(survey), "--model", "logistic-regression", "--json"]
+    out = tmp_path / "forced"
+    assert train([*arguments, "--allow-column", "redshift", "--out", str(out)]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert "redshift" in printed["features"]
+    assert printed["metrics"]["accuracy"] > 0.99
+    assert "Forced in" in (out / "card.md").read_text()
+
+
+def test_predict_answers_in_json_and_csv(
+    survey: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "answers.csv"
+    arguments = [str(checkpoint), str(survey), "--json", "--csv", str(table), "--evaluate"]
+    assert predict(arguments) == 0
+    captured = capsys.readouterr()
+    answers = json.loads(captured.out)
+    assert len(answers) == 900
+    assert answers[0]["file"] == "1237648720142401536"
+    assert sum(answers[0]["probabilities"].values()) == pytest.approx(1)
+    assert set(answers[0]) >= {"file", "class", "probabilities", "prediction_set"}
+    assert table.read_text().startswith("id,class,p_GALAXY,p_QSO,p_STAR,set,set_size\n")
+    assert "sets hold the truth" in captured.err
+    assert "not like the calibration rows" not in captured.err
+
+
+def test_predict_says_where_the_rows_are_shifted(
+    survey: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    header, *lines = survey.read_text().splitlines()
+    faint = [line for line in lines if float(line.split(",")[2]) > 20.8]
+    shifted = tmp_path / "faint.csv"
+    shifted.write_text("\n".join([header, *faint]) + "\n")
+    assert predict([str(checkpoint), str(shifted), "--json"]) == 0
+    assert "not like the calibration rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "small"], "models for tables are"),
+        (["--model", "random-forest", "--mixup", "0.2"], "--mixup: of no use for a table"),
+        (["--model", "svm", "--class-column", "kind"], "has no column 'kind'"),
+        (["--model", "svm", "--columns", "u", "redshift"], "--allow-column redshift"),
+        (["--model", "svm", "--bayesian", "laplace"], "needs a dense network"),
+    ],
+)
+def test_wrong_flags_are_refused_in_one_line(
+    arguments: list[str],
+    words: str,
+    survey: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "out"
+    assert train(["--data", str(survey), "--out", str(out), *arguments]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert words in said
+    assert not out.exists()
+
+
+def test_a_table_without_the_features_is_refused(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text("u,g\n20,19\n21,20\n")
+    assert predict([str(checkpoint), str(other)]) == 2
+    assert "the table lacks" in capsys.readouterr().err
+
+
+def test_dry_run_counts_the_dense_network(survey: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(["--data", str(survey), "--model", "dense", "--dry-run", "--json"]) == 0
+    counts = json.loads(capsys.readouterr().out)
+    # 3 features: 3 x 1024 + 1024, then as published.
+    assert counts["parameters"] == 331_331 - 21 * 1024

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from classify.classifier import TrainedClassifier
 from classify.conformal import CoverageReport
+from classify.ensemble import Ensemble
 from classify.metrics import ClassMetrics, Metrics
 
 WEAK_RECALL = 0.5
@@ -11,32 +12,34 @@ FEW_IMAGES = 30
 
 
 def write_card(
-    classifier: TrainedClassifier, metrics: Metrics, coverage: CoverageReport | None, path: Path
+    classifier: TrainedClassifier | Ensemble,
+    metrics: Metrics,
+    coverage: CoverageReport | None,
+    path: Path,
 ) -> None:
     """Write the card in Markdown."""
     path.write_text(card_text(classifier, metrics, coverage), encoding="utf-8")
 
 
 def card_text(
-    classifier: TrainedClassifier, metrics: Metrics, coverage: CoverageReport | None
+    classifier: TrainedClassifier | Ensemble, metrics: Metrics, coverage: CoverageReport | None
 ) -> str:
     """The card in Markdown, with a YAML head."""
     data = classifier.record["data"]
     counts = data["counts"]
     training = classifier.record["training"]
-    config = classifier.config
+    title = _title(classifier)
     lines = [
         "---",
         "tags: [galaxy-augment, image-classification]",
-        f"network: {classifier.specification.name}",
+        f"network: {title}",
         f"classes: {len(classifier.class_names)}",
         "---",
         "",
-        f"# {classifier.specification.name} for {len(classifier.class_names)} classes",
+        f"# {title} for {len(classifier.class_names)} classes",
         "",
         f"{training['parameters']:,} parameters; images of {classifier.size}x{classifier.size} "
-        f"pixels, {classifier.channels} channels. Weights of step {training['kept_step']} of "
-        f"{training['steps_made']} (chosen by {config.best_by}).",
+        f"pixels, {classifier.channels} channels.",
         "",
         "## Data",
         "",
@@ -66,24 +69,38 @@ def card_text(
         *(_row(m) for m in metrics.per_class),
         "",
         f"Accuracy {metrics.accuracy:.3f}, balanced accuracy {metrics.balanced_accuracy:.3f}, "
-        f"calibration error {metrics.calibration_error:.3f} at temperature "
-        f"{classifier.temperature:.3f}.",
+        f"calibration error {metrics.calibration_error:.3f}.",
         "",
     ]
     if coverage is not None:
         lines += [f"## Prediction sets at {100 * coverage.level:g} %", ""]
         lines += [f"- {line}" for line in coverage.lines()] + [""]
     lines += ["## Known failures", "", *(f"- {line}" for line in failures(metrics)), ""]
-    lines += [
-        "## Training",
+    return "\n".join([*lines, "## Training", "", *_training(classifier), ""])
+
+
+def _title(classifier: TrainedClassifier | Ensemble) -> str:
+    if isinstance(classifier, Ensemble):
+        return f"ensemble ({classifier.combine}) of {len(classifier.members)} networks"
+    return classifier.specification.name
+
+
+def _training(classifier: TrainedClassifier | Ensemble) -> list[str]:
+    if isinstance(classifier, Ensemble):
+        return [
+            f"- {m['network']}, seed {m['seed']}: balanced accuracy {m['balanced_accuracy']:.3f}"
+            for m in classifier.record["training"]["members"]
+        ]
+    config, training = classifier.config, classifier.record["training"]
+    return [
+        f"Weights of step {training['kept_step']} of {training['steps_made']}, chosen by "
+        f"{config.best_by}; temperature {classifier.temperature:.3f}.",
         "",
         f"{config.steps} steps of {config.batch_size} images, AdamW at {config.learning_rate:g}, "
         f"balance {config.balance}, loss {config.loss}, symmetries "
         f"{'on' if config.symmetries else 'off'}, augmentation {config.augment}, seed "
         f"{config.seed}. Every setting stands in `config.json`.",
-        "",
     ]
-    return "\n".join(lines)
 
 
 def failures(metrics: Metrics) -> list[str]:

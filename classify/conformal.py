@@ -99,6 +99,7 @@ class CoverageReport:
     overall: Coverage
     per_class: tuple[Coverage, ...]
     failures: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """JSON-able form."""
@@ -112,7 +113,7 @@ class CoverageReport:
             + f", mean size {c.mean_size:.2f}, {100 * c.empty:.1f} % empty"
             for c in (self.overall, *self.per_class)
         ]
-        return rows + list(self.failures)
+        return rows + list(self.failures) + list(self.notes)
 
 
 def coverage_report(
@@ -165,7 +166,8 @@ def coverage_report(
             f"{100 * overall.wrong_single:.2f} % hold one wrong class, together more than the "
             f"{100 * (1 - level):.2f} % that may miss the truth; the guarantee does not hold here"
         )
-    return CoverageReport(level, kind, overall, per_class, tuple(failures))
+    notes = _too_few(calibration, class_names, level) if kind == "per-class" else ()
+    return CoverageReport(level, kind, overall, per_class, tuple(failures), notes)
 
 
 def chance_of_so_few(covered: int, images: int, level: float, calibration: int | None) -> float:
@@ -181,6 +183,21 @@ def chance_of_so_few(covered: int, images: int, level: float, calibration: int |
         return 1.0
     law = stats.betabinom(images, calibration + 1 - left_out, left_out)
     return float(law.cdf(covered))
+
+
+def _too_few(
+    calibration: ConformalCalibration | None, class_names: tuple[str, ...], level: float
+) -> tuple[str, ...]:
+    if calibration is None:
+        return ()
+    thresholds = calibration.thresholds(level)
+    counts = np.bincount(calibration.labels, minlength=len(class_names))
+    return tuple(
+        f"{name} has {count} calibration images, too few to rule it out at {level:g}: it stands "
+        "in every set"
+        for name, count, threshold in zip(class_names, counts, thresholds, strict=True)
+        if np.isinf(threshold)
+    )
 
 
 def _calibration_sizes(

@@ -171,7 +171,8 @@ def write_all(
 ) -> None:
     """Write every picture into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    save(curves(history, kept_step), folder / "curves.png")
+    if history:
+        save(curves(history, kept_step), folder / "curves.png")
     save(confusion(metrics), folder / "confusion_matrix.png")
     save(ranking_curves(probabilities, images.labels, metrics), folder / "ranking_curves.png")
     save(reliability_diagram(probabilities, images.labels, metrics), folder / "reliability.png")

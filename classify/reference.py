@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from classify.classifier import TrainedClassifier
 from classify.conformal import ConformalCalibration
 from classify.determinism import numpy_generator_for
+from classify.ensemble import Ensemble
 from classify.neighbours import TrainingNeighbours, fit_neighbours
 from galaxies.hdf5 import read_hdf5, write_hdf5
 from galaxies.image_set import ImageSet
@@ -42,7 +43,7 @@ class Reference:
 
 
 def make_reference(
-    classifier: TrainedClassifier,
+    classifier: TrainedClassifier | Ensemble,
     train: ImageSet,
     calibration: ImageSet | None,
     *,

@@ -73,6 +73,10 @@ class ClassifyTrain(TrainingConfig):
             raise InputError(f"--calibration-share must be in [0, 1), got {self.calibration_share}")
         if self.examples < 0:
             raise InputError(f"--examples must not be negative, got {self.examples}")
+        if self.ensemble and (self.synthetic is not None or self.resume):
+            raise InputError(
+                "--ensemble joins trained checkpoints; leave out --synthetic, --resume"
+            )
         if self.overwrite and self.resume:
             raise InputError("--overwrite starts anew and --resume continues; choose one")
 

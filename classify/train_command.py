@@ -1,39 +1,28 @@
 """What ``classify-train`` does once its arguments are read."""
 
 import dataclasses
-import json
 import time
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from classify.calibration import fit_temperature
-from classify.card import write_card
-from classify.checkpoint import write_checkpoint
-from classify.classifier import TrainedClassifier
-from classify.conformal import CoverageReport, coverage_report
-from classify.metrics import Metrics, evaluate, table
+from classify.finishing import finish, report
 from classify.networks.network import count_parameters, count_trainable_parameters
 from classify.networks.registry import NetworkSpecification, build, describe
-from classify.plots import write_all
-from classify.reference import Reference, make_reference, write_reference
-from classify.samples import write_samples
+from classify.reference import make_reference
 from classify.synthetic import align_classes, refuse_leaking
 from classify.train import ClassifyTrain
 from classify.training import train_classifier
 from classify.training_config import TrainingConfig
-from galaxies.atomic import folder_lock, refuse_existing
+from classify.validation_parts import hold_out_calibration
+from galaxies.atomic import folder_lock, refuse_existing, whole_folder
 from galaxies.command_line import config_as_json, print_json, warn
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 from galaxies.sources import open_image_set
-from galaxies.split import split_set, with_split
+from galaxies.split import with_split
 from galaxies.table_files import is_table_file
-
-REPORT_LEVEL = 0.9
-"""Level of the prediction sets in the report."""
 
 
 def classify_train(config: ClassifyTrain) -> None:
@@ -50,11 +39,18 @@ def classify_train(config: ClassifyTrain) -> None:
     if config.dry_run:
         _dry_run(config)
         return
-    out = config.out or Path("checkpoints") / f"classifier-{config.model}"
+    out = config.out or Path("checkpoints") / (
+        f"ensemble-{config.combine}" if config.ensemble else f"classifier-{config.model}"
+    )
     if not config.resume:
         refuse_existing(out, overwrite=config.overwrite)
     device = choose_device(config.device)
     image_set = open_data(config)
+    if config.ensemble:
+        from classify.ensemble_command import make_ensemble
+
+        make_ensemble(config, out, image_set, device)
+        return
     synthetic = open_synthetic(config, image_set)
     with folder_lock(work_folder(out)):
         _train_in(config, out, image_set, synthetic, device)
@@ -90,28 +86,6 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def hold_out_calibration(
-    validation: ImageSet, share: float
-) -> tuple[ImageSet | None, ImageSet | None]:
-    """Part the validation side: one part chooses the weights, the other calibrates.
-
-    Groups stay whole. Where the side is too small to be parted, both parts are all of it, and a
-    warning says so.
-    """
-    if not share:
-        return validation, None
-    try:
-        # The classes that are absent here would be refused although they need no image.
-        parted = split_set(validation, (1 - share, share, 0.0), seed=0)
-        return parted.side("train"), parted.side("validation")
-    except InputError as error:
-        warn(
-            f"the validation split cannot be parted ({error}); the same images choose the weights "
-            "and calibrate, so prediction sets are slightly too sure"
-        )
-        return validation, validation
-
-
 def work_folder(out: Path) -> Path:
     """Where an unfinished run keeps its state, beside ``out``."""
     return out.parent / f".{out.name}.training"
@@ -124,8 +98,6 @@ def _train_in(
     synthetic: ImageSet | None,
     device: torch.device,
 ) -> None:
-    from galaxies.atomic import whole_folder
-
     state_folder = work_folder(out)
     if not config.resume:
         (state_folder / "state.pt").unlink(missing_ok=True)
@@ -158,135 +130,16 @@ def _train_in(
         logits = classifier.logits(calibration)
         classifier.temperature = fit_temperature(logits, calibration.labels)
     reference = make_reference(classifier, train, calibration, most_examples=config.examples)
-    test = image_set.side("test")
-    metrics, coverage, probabilities = judge(classifier, reference, test)
-    classifier.record |= {
-        "data": describe_data(image_set, config, synthetic),
-        "seconds": seconds,
-        "metrics": metrics.as_json(),
-        "coverage": coverage.as_json() if coverage else None,
-    }
     with whole_folder(out, overwrite=config.overwrite or config.resume) as folder:
-        write_checkpoint(classifier, folder)
-        write_reference(reference, folder)
-        write_samples(calibration if calibration is not None else chooser, folder)
-        (folder / "metrics.json").write_text(json.dumps(metrics.as_json(), indent=1) + "\n")
-        save_predictions(folder / "test_predictions.csv", test, probabilities)
-        write_all(
-            folder / "plots",
-            history=classifier.history,
-            kept_step=classifier.record["training"]["kept_step"],
-            metrics=metrics,
-            probabilities=probabilities,
-            images=test,
+        metrics, coverage = finish(
+            classifier, reference, image_set, config, folder, synthetic=synthetic, seconds=seconds
         )
-        write_card(classifier, metrics, coverage, folder / "card.md")
         if config.tensorboard:
             from classify.tensorboard import write_events
 
             write_events(classifier.history, folder / "tensorboard")
     (state_folder / "state.pt").unlink(missing_ok=True)
-    report(config, out, classifier, metrics, coverage, seconds)
-
-
-def judge(
-    classifier: TrainedClassifier, reference: Reference, test: ImageSet
-) -> tuple[Metrics, CoverageReport | None, np.ndarray]:
-    """Read the test side, once."""
-    probabilities = classifier.probabilities(test).numpy()
-    metrics = evaluate(probabilities, test.labels, classifier.class_names)
-    coverage = None
-    if reference.calibration is not None:
-        sets = reference.calibration.sets(probabilities, REPORT_LEVEL)
-        coverage = coverage_report(
-            sets,
-            test.labels,
-            classifier.class_names,
-            REPORT_LEVEL,
-            calibration=reference.calibration,
-        )
-    return metrics, coverage, probabilities
-
-
-def describe_data(
-    image_set: ImageSet, config: ClassifyTrain, synthetic: ImageSet | None
-) -> dict[str, Any]:
-    """What the classifier was trained on, with a fingerprint of the training images."""
-    import hashlib
-
-    train = image_set.side("train")
-    prints = sorted(train.fingerprints().tolist())
-    packed = image_set.provenance.get("packed") or {}
-    description: dict[str, Any] = {
-        "source": config.data,
-        "provenance": image_set.provenance,
-        "counts": {
-            side: dict(
-                zip(image_set.class_names, image_set.side(side).counts().tolist(), strict=True)
-            )
-            for side in ("train", "validation", "test")
-        },
-        "training_fingerprint": hashlib.sha256("".join(prints).encode()).hexdigest(),
-        "decoding": {
-            "crop": packed.get("crop"),
-            "size": image_set.size,
-            "channels": image_set.channels,
-            "scale_16_bit": bool(packed.get("scaled_16_bit", False)),
-        },
-    }
-    if synthetic is not None:
-        description["synthetic"] = {
-            "source": str(config.synthetic),
-            "images": len(synthetic),
-            "provenance": synthetic.provenance,
-        }
-    return description
-
-
-def save_predictions(path: Path, images: ImageSet, probabilities: np.ndarray) -> None:
-    """CSV of the test side: id, true class, predicted class, probabilities."""
-    import csv
-
-    names = images.class_names
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "true", "predicted", *(f"p_{name}" for name in names)])
-        for name, label, row in zip(images.ids, images.labels, probabilities, strict=True):
-            best = names[int(row.argmax())]
-            writer.writerow([name, names[label], best, *(f"{value:.6g}" for value in row)])
-
-
-def report(
-    config: ClassifyTrain,
-    out: Path,
-    classifier: TrainedClassifier,
-    metrics: Metrics,
-    coverage: CoverageReport | None,
-    seconds: float,
-) -> None:
-    """Print the result: a table for people, one object for programs."""
-    if config.json:
-        print_json(
-            {
-                "checkpoint": str(out),
-                "parameters": classifier.record["training"]["parameters"],
-                "kept_step": classifier.record["training"]["kept_step"],
-                "seconds": seconds,
-                "temperature": classifier.temperature,
-                "metrics": metrics.as_json(),
-                "coverage": coverage.as_json() if coverage else None,
-            }
-        )
-        return
-    print(table(metrics))
-    if coverage is not None:
-        print(
-            f"prediction sets at {100 * REPORT_LEVEL:g} %: {coverage.overall.covered} of "
-            f"{coverage.overall.images} hold the truth, mean size {coverage.overall.mean_size:.2f}"
-        )
-        for failure in coverage.failures:
-            print(failure)
-    print(f"{out}: {config.model}, weights of step {classifier.record['training']['kept_step']}")
+    report(config, out, classifier, metrics, coverage)
 
 
 def _dry_run(config: ClassifyTrain) -> None:

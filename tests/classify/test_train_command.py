@@ -1,0 +1,248 @@
+"""``classify-train`` from the command line: what it writes, prints and refuses."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import classify.training
+from classify.checkpoint import load_classifier, read_description
+from classify.metrics import evaluate
+from classify.resume import save_state
+from classify.train import ClassifyTrain, run
+from classify.train_command import open_data, training_part
+from galaxies.errors import InputError
+from galaxies.hdf5 import write_hdf5
+from galaxies.image_set import ImageSet
+
+FAST = ["--steps", "6", "--batch-size", "8", "--validate-every", "3"]
+
+
+def test_a_checkpoint_is_whole(checkpoint: Path, little_set: ImageSet) -> None:
+    names = {path.name for path in checkpoint.iterdir()}
+    assert names >= {
+        "weights.safetensors", "config.json", "log.jsonl", "metrics.json", "card.md", "plots",
+        "reference.safetensors", "examples.h5", "test_predictions.csv",
+    }  # fmt: skip
+    pictures = {path.name for path in (checkpoint / "plots").iterdir()}
+    assert pictures >= {"curves.png", "confusion_matrix.png", "ranking_curves.png"}
+    description = read_description(checkpoint)
+    assert description["class_names"] == list(little_set.class_names)
+    assert description["record"]["data"]["counts"]["test"] == {
+        "double": 6, "round": 15, "elongated": 9,
+    }  # fmt: skip
+    assert description["record"]["training"]["parameters"] == 486_035
+    card = (checkpoint / "card.md").read_text()
+    assert "| double | 12 | 6 | 6 |" in card
+    assert "double has 6 test images" in card
+
+
+def test_the_reported_metrics_are_those_of_the_stored_checkpoint(
+    checkpoint: Path, little_set: ImageSet
+) -> None:
+    classifier = load_classifier(checkpoint)
+    test = little_set.side("test")
+    found = evaluate(classifier.probabilities(test).numpy(), test.labels, test.class_names)
+    assert found.as_json() == json.loads((checkpoint / "metrics.json").read_text())
+    assert found.balanced_accuracy > 0.6
+
+
+def test_the_work_folder_is_left_without_a_state(checkpoint: Path) -> None:
+    assert not list(checkpoint.parent.glob(".*/state.pt"))
+
+
+def test_json_is_one_object_on_stdout(
+    little_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "run"
+    assert run(["--data", str(little_path), "--out", str(out), "--json", *FAST]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["checkpoint"] == str(out)
+    assert [m["name"] for m in printed["metrics"]["per_class"]] == ["double", "round", "elongated"]
+    assert len(printed["coverage"]["per_class"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parameters"),
+    [
+        ("--model cavanagh-c2 --size 100 --channels 1 --classes 4", 2_393_860),
+        ("--model custom-cnn-final --size 64 --channels 3 --classes 10", 2_619_978),
+    ],
+)
+def test_dry_run_counts_parameters_without_data(
+    arguments: str, parameters: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*arguments.split(), "--dry-run", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["parameters"] == printed["trainable_parameters"] == parameters
+
+
+def test_dry_run_reads_the_shape_of_the_data(
+    little_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["--data", str(little_path), "--dry-run"]) == 0
+    assert "16x16x3, 3 classes: 486,035 parameters" in capsys.readouterr().out
+
+
+def test_dry_run_counts_what_a_frozen_trunk_leaves(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = "--dry-run --json --size 32 --channels 3 --classes 5 --model mobilenetv3-small"
+    assert run([*arguments.split(), "--transfer", "frozen", "--weights", "some.safetensors"]) == 0
+    assert json.loads(capsys.readouterr().out)["trainable_parameters"] == 1024 * 5 + 5
+
+
+def test_list_models_names_every_published_network(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--list-models"]) == 0
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert {"small", "custom-cnn-final", "unam-cnn", "cavanagh-c2", "vgg16"} <= set(listed)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("--data absent.h5", "absent.h5 does not exist"),
+        ("--model resnet5000", "no network 'resnet5000'"),
+        ("--steps 0", "--steps must be at least 1"),
+        ("--leave-out quasar", "there is no class 'quasar'"),
+        ("--model cavanagh-c2", "at least 38 pixels"),
+        ("--device tpu", "tpu"),
+        ("--transfer frozen", "learnt nothing"),
+        ("--resume", "no interrupted run"),
+        ("--model mobilenetv2 --weights absent.safetensors", "absent.safetensors does not exist"),
+        ("--synthetic absent", "absent does not exist"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    arguments: str,
+    complaint: str,
+    little_path: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "run"
+    data = [] if "--data" in arguments else ["--data", str(little_path)]
+    assert run([*data, "--out", str(out), *FAST, *arguments.split()][:100]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("classify-train: ")
+    assert complaint in error
+    assert not out.exists()
+
+
+def test_an_existing_output_is_refused(
+    checkpoint: Path, little_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (checkpoint / "weights.safetensors").read_bytes()
+    assert run(["--data", str(little_path), "--out", str(checkpoint), *FAST]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert (checkpoint / "weights.safetensors").read_bytes() == before
+
+
+def test_an_interrupted_run_resumes_to_the_same_weights(
+    little_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ["--data", str(little_path), "--steps", "9", "--batch-size", "8",
+              "--validate-every", "3"]  # fmt: skip
+    assert run([*common, "--out", str(tmp_path / "whole")]) == 0
+
+    def save_then_interrupt(state: object, step: int, folder: Path) -> None:
+        save_state(state, step, folder)  # type: ignore[arg-type]
+        if step == 6:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(classify.training, "save_state", save_then_interrupt)
+        assert run([*common, "--out", str(tmp_path / "cut")]) == 130
+    assert not (tmp_path / "cut").exists()
+    assert run([*common, "--out", str(tmp_path / "cut"), "--resume"]) == 0
+    one, two = (load_classifier(tmp_path / name) for name in ("whole", "cut"))
+    state = two.network.state_dict()
+    assert all(torch.equal(t, state[n]) for n, t in one.network.state_dict().items())
+
+
+def test_a_leaking_synthetic_set_is_refused(
+    little_set: ImageSet, little_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    test = little_set.side("test")
+    synthetic = dataclasses.replace(
+        little_set.side("train"),
+        provenance={"generator": {"checkpoint": "x"}},
+        training_fingerprints=test.fingerprints(),
+        training_ids=test.ids,
+    )
+    write_hdf5(synthetic, tmp_path / "fake.h5")
+    arguments = ["--data", str(little_path), "--synthetic", str(tmp_path / "fake.h5")]
+    assert run([*arguments, "--out", str(tmp_path / "run"), *FAST]) == 2
+    assert "trained on 30 of the 30 test images" in capsys.readouterr().err
+
+
+def test_synthetic_images_are_recorded(
+    little_set: ImageSet, little_path: Path, tmp_path: Path
+) -> None:
+    train = little_set.side("train").of_classes(["double"])
+    synthetic = dataclasses.replace(
+        train,
+        split=None,
+        provenance={"generator": {"checkpoint": "x"}},
+        training_fingerprints=train.fingerprints(),
+        training_ids=train.ids,
+    )
+    write_hdf5(synthetic, tmp_path / "fake.h5")
+    arguments = ["--data", str(little_path), "--synthetic", str(tmp_path / "fake.h5")]
+    assert run([*arguments, "--out", str(tmp_path / "run"), *FAST]) == 0
+    recorded = load_classifier(tmp_path / "run").record["data"]["synthetic"]
+    assert recorded["images"] == 12
+
+
+def test_left_out_classes_are_renumbered(little_path: Path) -> None:
+    left = open_data(ClassifyTrain(data=str(little_path), leave_out=("round",)))
+    assert left.class_names == ("double", "elongated")
+    assert np.bincount(left.labels).tolist() == [24, 36]
+
+
+def test_the_training_part_of_the_command_is_what_the_checkpoint_keeps(checkpoint: Path) -> None:
+    config = load_classifier(checkpoint).config
+    assert type(config) is type(training_part(ClassifyTrain()))
+    assert config.steps == 50
+
+
+def test_contradicting_flags_are_refused() -> None:
+    with pytest.raises(InputError, match="choose one"):
+        ClassifyTrain(overwrite=True, resume=True)
+
+
+@pytest.mark.parametrize("combine", ["mean", "stack"])
+def test_an_ensemble_is_a_checkpoint_that_predicts(
+    combine: str, checkpoint: Path, little_path: Path, little_set: ImageSet, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    second = tmp_path / "second"
+    arguments = ["--data", str(little_path), "--out", str(second), *FAST]
+    assert run([*arguments, "--model", "small-d4", "--seed", "1"]) == 0
+    out = tmp_path / "both"
+    capsys.readouterr()
+    assert run(["--data", str(little_path), "--out", str(out), "--combine", combine,
+                "--ensemble", str(checkpoint), str(second)]) == 0  # fmt: skip
+    printed = capsys.readouterr().out
+    assert "member small-d4: balanced accuracy" in printed
+    from classify.ensemble import Ensemble, load_any
+
+    loaded = load_any(out)
+    assert isinstance(loaded, Ensemble)
+    probabilities = loaded.probabilities(little_set)
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(120).double())
+    members = [load_classifier(path).probabilities(little_set) for path in (checkpoint, second)]
+    if combine == "mean":
+        torch.testing.assert_close(probabilities, (members[0] + members[1]) / 2)
+
+
+def test_members_trained_on_other_images_are_refused(
+    checkpoint: Path, little_set: ImageSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert little_set.split is not None
+    other = dataclasses.replace(little_set, split=(little_set.split + 1) % 3)
+    write_hdf5(other, tmp_path / "other.h5")
+    arguments = ["--data", str(tmp_path / "other.h5"), "--out", str(tmp_path / "both")]
+    assert run([*arguments, "--ensemble", str(checkpoint), str(checkpoint)]) == 2
+    assert "trained on other images" in capsys.readouterr().err

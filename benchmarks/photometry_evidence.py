@@ -58,8 +58,8 @@ MARGNET_COLUMNS = (
     *("u_g", "g_r", "r_i", "i_z"),
 )
 ALGORITHMS = (
-    "logistic-regression", "nearest-neighbours", "svm", "random-forest", "gradient-boosting",
-    "dense-small", "dense",
+    "dense", "gradient-boosting", "random-forest", "svm", "nearest-neighbours",
+    "logistic-regression",
 )  # fmt: skip
 ANSWERS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -70,7 +70,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "ADASYN": {"resample": "adasyn"},
     "table GAN": {"resample": "gan"},
 }
-QUASAR_MODELS = ("gradient-boosting", "dense-small")
+QUASAR_MODELS = ("gradient-boosting", "logistic-regression")
 MATCHED_RATE = 0.01
 
 
@@ -541,22 +541,26 @@ def main() -> None:
     parser.add_argument("--summary", action="store_true")
     arguments = parser.parse_args()
     started = time.perf_counter()
-    for part in arguments.part:
-        runs = sorted(PARTS[part](arguments.photometry), key=lambda run: int(Path(run[0]).name))
-        for key, run in runs:
-            path = arguments.out / part / f"{key}.json"
-            if path.exists() or int(path.stem) >= arguments.repeats:
-                continue
-            if time.perf_counter() - started > 60 * arguments.minutes:
-                print("time is up; run again to continue", file=sys.stderr)
-                return
-            begun = time.perf_counter()
-            result = run()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            partial.write_text(json.dumps(result))
-            partial.replace(path)
-            print(f"{part} {key}: {time.perf_counter() - begun:.1f} s", file=sys.stderr, flush=True)
+    runs = [
+        (int(Path(key).name), part, key, run)
+        for part in arguments.part
+        for key, run in PARTS[part](arguments.photometry)
+    ]
+    # Repeat by repeat, so that whatever was reached is a whole experiment with fewer repeats.
+    for repeat, part, key, run in sorted(runs, key=lambda entry: entry[0]):
+        path = arguments.out / part / f"{key}.json"
+        if path.exists() or repeat >= arguments.repeats:
+            continue
+        if time.perf_counter() - started > 60 * arguments.minutes:
+            print("time is up; run again to continue", file=sys.stderr)
+            return
+        begun = time.perf_counter()
+        result = run()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(result))
+        partial.replace(path)
+        print(f"{part} {key}: {time.perf_counter() - begun:.1f} s", file=sys.stderr, flush=True)
     if arguments.summary:
         summary(arguments.out)
 

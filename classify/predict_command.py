@@ -14,7 +14,7 @@ from classify.inputs import Batch, Item, list_items, read_batches
 from classify.metrics import evaluate, table
 from classify.predict import ClassifyPredict
 from classify.service import ClassifierService, Prediction, Questions, load_service
-from classify.tabular.checkpoint_kind import is_table_checkpoint
+from classify.tabular.checkpoint_kind import is_joint_checkpoint, is_table_checkpoint
 from classify.train_command import choose_device
 from galaxies.atomic import refuse_existing, whole_file, whole_folder
 from galaxies.command_line import print_json, warn
@@ -28,6 +28,11 @@ def classify_predict(config: ClassifyPredict) -> None:
         from classify.tabular.predict_command import classify_predict_table
 
         classify_predict_table(config)
+        return
+    if is_joint_checkpoint(config.checkpoint):
+        from classify.tabular.predict_command import classify_predict_joint
+
+        classify_predict_joint(config)
         return
     if config.csv is not None:
         refuse_existing(config.csv, overwrite=config.overwrite)

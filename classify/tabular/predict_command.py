@@ -1,4 +1,4 @@
-"""What ``classify-predict`` does where the checkpoint takes table rows."""
+"""What ``classify-predict`` does where the checkpoint takes table rows, alone or beside images."""
 
 import csv
 import sys
@@ -13,7 +13,7 @@ from classify.tabular.classifier import load_table_classifier
 from galaxies.atomic import refuse_existing, whole_file
 from galaxies.command_line import print_json, warn
 from galaxies.errors import InputError
-from galaxies.tables import Table, TableColumns, read_table
+from galaxies.tables import TableColumns, read_table
 
 if TYPE_CHECKING:
     from classify.predict import ClassifyPredict
@@ -50,9 +50,47 @@ def classify_predict_table(config: "ClassifyPredict") -> None:
             warn("too few rows to tell whether they are like the calibration rows")
         elif monitor.verdict != "alike":
             warn(monitor.in_words())
+    _answer(config, data.ids, classifier.class_names, probabilities, sets)
+    if config.evaluate:
+        truth = _known_labels(classifier.class_names, data.class_names, data.known_labels)
+        _evaluate(config, classifier.class_names, truth, probabilities, sets)
+
+
+def classify_predict_joint(config: "ClassifyPredict") -> None:
+    """Predict the images of one set, each with its features."""
+    from classify.checkpoint import load_classifier
+    from classify.reference import read_reference
+    from classify.train_command import choose_device
+    from galaxies.sources import open_image_set
+
+    if config.csv is not None:
+        refuse_existing(config.csv, overwrite=config.overwrite)
+    if len(config.images) != 1:
+        raise InputError("a network that sees features takes one image set at a time")
+    classifier = load_classifier(config.checkpoint, choose_device(config.device))
+    images = open_image_set(config.images[0])
+    if config.side != "all":
+        images = images.side(config.side)
+    probabilities = classifier.probabilities(images).numpy()
+    kept = read_reference(config.checkpoint).calibration
+    sets = None if kept is None else kept.sets(probabilities, config.level, config.set_kind)
+    _answer(config, images.ids, classifier.class_names, probabilities, sets)
+    if config.evaluate:
+        truth = _known_labels(classifier.class_names, images.class_names, images.labels)
+        _evaluate(config, classifier.class_names, truth, probabilities, sets)
+
+
+def _answer(
+    config: "ClassifyPredict",
+    ids: np.ndarray,
+    class_names: tuple[str, ...],
+    probabilities: np.ndarray,
+    sets: np.ndarray | None,
+) -> None:
+    """Write and print one answer per row."""
     rows = [
-        _row(name, classifier.class_names, p, None if sets is None else sets[i])
-        for i, (name, p) in enumerate(zip(data.ids, probabilities, strict=True))
+        _row(name, class_names, p, None if sets is None else sets[i])
+        for i, (name, p) in enumerate(zip(ids, probabilities, strict=True))
     ]
     if config.csv is not None:
         _write_csv(config, rows)
@@ -62,7 +100,7 @@ def classify_predict_table(config: "ClassifyPredict") -> None:
                 {
                     "file": row["id"],
                     "class": row["class"],
-                    "probabilities": {n: row[f"p_{n}"] for n in classifier.class_names},
+                    "probabilities": {n: row[f"p_{n}"] for n in class_names},
                     "prediction_set": None if sets is None else row["set"].split("|"),
                 }
                 for row in rows
@@ -72,8 +110,6 @@ def classify_predict_table(config: "ClassifyPredict") -> None:
         for row in rows:
             held = "" if sets is None else f" {{{row['set'].replace('|', ', ')}}}"
             print(f"{row['id']}: {row['class']} {row['p_' + row['class']]:.3f}{held}")
-    if config.evaluate:
-        _evaluate(config, classifier.class_names, data, probabilities, sets)
 
 
 def _row(
@@ -105,20 +141,27 @@ def _write_csv(config: "ClassifyPredict", rows: list[dict[str, Any]]) -> None:
             writer.writerows(rows)
 
 
+def _known_labels(
+    class_names: tuple[str, ...], given: tuple[str, ...], labels: np.ndarray
+) -> np.ndarray:
+    """Labels in the numbering of the checkpoint."""
+    foreign = sorted({given[label] for label in np.unique(labels)} - set(class_names))
+    if foreign:
+        raise InputError(
+            f"--evaluate: these labels are not classes of the checkpoint: {', '.join(foreign)}; "
+            f"its classes are {', '.join(class_names)}"
+        )
+    number = np.array([class_names.index(name) if name in class_names else -1 for name in given])
+    return number[labels]
+
+
 def _evaluate(
     config: "ClassifyPredict",
     class_names: tuple[str, ...],
-    data: Table,
+    truth: np.ndarray,
     probabilities: np.ndarray,
     sets: np.ndarray | None,
 ) -> None:
-    foreign = sorted(set(data.class_names) - set(class_names))
-    if foreign:
-        raise InputError(
-            f"--evaluate: these labels are not classes of the checkpoint: {', '.join(foreign)}"
-        )
-    number = np.array([class_names.index(name) for name in data.class_names])
-    truth = number[data.known_labels]
     stream = sys.stderr if config.json else sys.stdout
     print(table(evaluate(probabilities, truth, class_names)), file=stream)
     if sets is not None:

@@ -132,3 +132,39 @@ def test_dry_run_counts_the_dense_network(survey: Path, capsys: pytest.CaptureFi
     counts = json.loads(capsys.readouterr().out)
     # 3 features: 3 x 1024 + 1024, then as published.
     assert counts["parameters"] == 331_331 - 21 * 1024
+
+
+@pytest.mark.slow
+def test_a_joint_network_is_trained_and_asked_by_the_commands(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    from galaxies.hdf5 import write_hdf5
+    from galaxies.image_set import ImageSet, PixelsInMemory
+
+    rng = np.random.default_rng(0)
+    labels = np.arange(240) % 3
+    pixels = rng.normal(60, 12, (240, 1, 16, 16))
+    pixels[labels == 0, :, 5:11, 5:11] += 90
+    features = rng.normal(size=(240, 2)) + np.array([[0, 0], [3, 0], [-3, 0]])[labels]
+    write_hdf5(
+        ImageSet(
+            store=PixelsInMemory(torch.from_numpy(pixels.clip(0, 255).astype(np.uint8))),
+            labels=labels.astype(np.int64),
+            class_names=("a", "b", "c"),
+            ids=np.arange(240).astype(str),
+            split=np.tile(np.repeat([0, 1, 2], 6), 14)[:240].astype(np.int8),
+            features=features.astype(np.float32),
+            feature_names=("g_r", "r_i"),
+        ),
+        tmp_path / "set.h5",
+    )
+    data, out = str(tmp_path / "set.h5"), str(tmp_path / "checkpoint")
+    arguments = ["--data", data, "--model", "margformer-small", "--steps", "40", "--out", out]
+    assert train([*arguments, "--batch-size", "32", "--validate-every", "20"]) == 0
+    capsys.readouterr()
+    assert predict([out, data, "--side", "test", "--json", "--evaluate"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert len(answers) == 78
+    assert set(answers[0]["probabilities"]) == {"a", "b", "c"}

@@ -69,7 +69,7 @@ def test_16_bit_colour_is_refused_though_pillow_would_cut_it(tmp_path, rng):
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.mode == "RGB"
     for decoding in (Decoding(), Decoding(scale_16_bit=True)):
-        with pytest.raises(BadImageError, match="16-bit colour.*convert it to 8 bits"):
+        with pytest.raises(BadImageError, match=r"16-bit colour.*convert it to 8 bits"):
             decode_image(tmp_path / "a.png", "a", decoding)
 
 

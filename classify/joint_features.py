@@ -72,14 +72,8 @@ def joint_features_of(train: ImageSet) -> JointFeatures:
 
 
 def columns_of(image_set: ImageSet, names: tuple[str, ...]) -> np.ndarray:
-    """(N, len(names)) float64 features by name; codes for "not measured" become NaN.
-
-    A synthetic set without features gets missing values: they are filled with medians, which
-    says less than the truth and nothing false.
-    """
+    """(N, len(names)) float64 features by name; codes for "not measured" become NaN."""
     absent = [name for name in names if name not in image_set.feature_names]
-    if absent and image_set.is_synthetic and len(absent) == len(names):
-        return np.full((len(image_set), len(names)), np.nan)
     if absent:
         raise InputError(
             f"the set lacks the features {', '.join(absent)}, which this network needs beside "

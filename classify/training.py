@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from classify.augmentation import five_crops, physical
 from classify.balance import class_weights, plan_draws
+from classify.borrowed_features import with_borrowed_features
 from classify.checkpoint import load_classifier
 from classify.classifier import TrainedClassifier
 from classify.determinism import derived_seed, generator_for, isolated_randomness
@@ -153,6 +154,8 @@ class _Run:
                     f"--mixup and --cutmix mix images, not the features that {config.model} sees"
                 )
             self.joint = joint_features_of(train)
+            if synthetic is not None and not set(self.joint.names) & set(synthetic.feature_names):
+                synthetic = with_borrowed_features(synthetic, train, config.seed)
         pretrained = pretrained_weights(config)
         self.specification = NetworkSpecification(
             name=config.model,

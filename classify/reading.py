@@ -73,7 +73,7 @@ class ImageReader:
             scale_16_bit=self.scale_16_bit,
         )
         pixels = decode_image(source, name, decoding)
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+        return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
     def _from_array(self, array: np.ndarray, name: str) -> torch.Tensor:
         if array.ndim == 2:
@@ -86,7 +86,7 @@ class ImageReader:
         if (array.dtype == np.float32) != self.takes_flux:
             wanted = "float32 flux" if self.takes_flux else "uint8"
             raise BadImageError(f"{name} is {array.dtype}; this classifier takes {wanted}")
-        return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+        return torch.from_numpy(array.transpose(2, 0, 1).copy())
 
     def _fit(self, pixels: torch.Tensor, name: str) -> torch.Tensor:
         if pixels.shape[0] != self.channels:

@@ -16,7 +16,8 @@ from classify.classifier import TrainedClassifier
 from classify.conformal import ConformalCalibration
 from classify.determinism import numpy_generator_for
 from classify.ensemble import Ensemble
-from classify.neighbours import TrainingNeighbours, fit_neighbours
+from classify.neighbours import TrainingNeighbours, Whitening, fit_neighbours
+from galaxies.errors import InputError
 from galaxies.hdf5 import read_hdf5, write_hdf5
 from galaxies.image_set import ImageSet
 
@@ -92,6 +93,9 @@ def write_reference(reference: Reference, folder: Path) -> None:
         tensors["calibration_labels"] = torch.from_numpy(reference.calibration.labels)
     if reference.neighbours is not None and reference.examples is not None:
         tensors["training_features"] = reference.neighbours.features.contiguous()
+        tensors["whitening_centre"] = reference.neighbours.whitening.centre
+        tensors["whitening_projection"] = reference.neighbours.whitening.projection
+        tensors["whitened_features"] = reference.neighbours.whitened.contiguous()
         tensors["outlier_threshold"] = torch.tensor(
             [reference.neighbours.threshold], dtype=torch.float64
         )
@@ -113,9 +117,14 @@ def read_reference(folder: Path) -> Reference:
         )
     if "training_features" not in tensors:
         return Reference(calibration, None, None)
+    missing = {"whitening_centre", "whitening_projection", "whitened_features"} - set(tensors)
+    if missing or not (folder / EXAMPLES).is_file():
+        raise InputError(f"{folder / REFERENCE} is incomplete; train the checkpoint anew")
     examples = read_hdf5(folder / EXAMPLES)
     neighbours = TrainingNeighbours(
         tensors["training_features"],
+        Whitening(tensors["whitening_centre"], tensors["whitening_projection"]),
+        tensors["whitened_features"],
         examples.labels,
         examples.ids,
         float(tensors["outlier_threshold"]),

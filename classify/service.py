@@ -101,7 +101,7 @@ class Prediction:
     unlike_training : bool or None
         Farther from the training images than 99 % of held-out ones; ``None`` where unknown.
     distance : float or None
-        To the fifth nearest training image.
+        To the fifth nearest training image, in whitened features (`classify.neighbours`).
     neighbours : list of Neighbour
     evidence : (H, W) float32 or None
         Grad-CAM map in [0, 1].

@@ -56,7 +56,8 @@ def test_file_bytes_and_array_agree(service: ClassifierService, folder: Path) ->
     array = np.asarray(Image.open(path))
     answers = service.predict([("a.png", path), ("b.png", path.read_bytes()), ("c", array)])
     one, two, three = ([*answer.probabilities.values()] for answer in answers)
-    assert one == pytest.approx(two, abs=1e-9) == pytest.approx(three, abs=1e-9)
+    assert one == pytest.approx(two, abs=1e-9)
+    assert one == pytest.approx(three, abs=1e-9)
 
 
 def test_a_larger_file_is_resized_as_it_was_packed(service: ClassifierService) -> None:

@@ -7,6 +7,7 @@ trained per fold or generated images are filtered.
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from classify.experiment.generators import GeneratorUnit
@@ -45,7 +46,9 @@ def run_on_dask(
         threads = sum(worker["nthreads"] for worker in client.scheduler_info()["workers"].values())
         if threads == 0:
             raise InputError(f"the Dask scheduler at {address} has no workers")
-        images = client.scatter(laboratory.image_set, broadcast=True, hash=False)
+        images = client.scatter(
+            (laboratory.image_set, laboratory.units), broadcast=True, hash=False
+        )
         queue = list(units)
         claims: dict[str, tuple[Any, Any]] = {}
         flying = as_completed()
@@ -88,7 +91,7 @@ _opened: dict[tuple[str, str], Laboratory] = {}
 
 
 def train_remotely(
-    images: ImageSet, setting: Setting, unit: ClassifierUnit | GeneratorUnit
+    images: tuple[ImageSet, np.ndarray], setting: Setting, unit: ClassifierUnit | GeneratorUnit
 ) -> tuple[str, UnitOutput | None]:
     """Train one unit on a Dask worker; a generator stays on the shared file system."""
     from classify.experiment.runner import train_unit
@@ -96,7 +99,7 @@ def train_remotely(
     place = (unit.data, repr(setting))
     if place not in _opened:
         _opened.clear()
-        _opened[place] = Laboratory(images, setting)
+        _opened[place] = Laboratory(images[0], setting, units=images[1])
     laboratory = _opened[place]
     if isinstance(unit, GeneratorUnit):
         train_unit(unit, laboratory, UnitStore(setting.folder))

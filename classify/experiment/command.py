@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from classify.experiment.analysis import analyse
 from classify.experiment.arms import TO_BALANCE, Arm, parse_arms
 from classify.experiment.cli import ExperimentConfig
 from classify.experiment.laboratory import Laboratory, Setting, is_checkpoint
-from classify.experiment.leaks import find_leaks
+from classify.experiment.leaks import check_leaks
 from classify.experiment.pictures import collect_pictures
 from classify.experiment.planner import GeneratorSource, Planner
 from classify.experiment.quality import measure_quality
@@ -40,6 +40,8 @@ from galaxies.split import with_split
 
 CONFIG = "config.json"
 RESULTS = "results.json"
+UNITS_FILE = "units.npy"
+"""What folds keep whole, for worker processes."""
 
 WORKERS_ON_GPU = 6
 """Small networks leave a GPU idle most of the time; this many trainings share it."""
@@ -63,20 +65,39 @@ class OpenLaboratory:
     def __call__(self) -> Laboratory:
         """Open the set and find its folds again."""
         torch.set_num_threads(self.setting.threads)
-        return Laboratory(open_experiment_set(self.data, self.setting.folds), self.setting)
+        images = open_experiment_set(self.data, self.setting.folds)
+        units = np.load(self.setting.folder / UNITS_FILE, allow_pickle=False)
+        return Laboratory(images, self.setting, units=units)
 
 
-def run(config: ExperimentConfig) -> dict[str, Any]:
-    """Run or continue the experiment; returns the content of ``results.json``."""
+def run(
+    config: ExperimentConfig, *, build: Callable[..., Laboratory] = Laboratory
+) -> dict[str, Any]:
+    """Run or continue the experiment.
+
+    Parameters
+    ----------
+    config
+        All flags.
+    build
+        Makes the laboratory of this process; replaceable for other trainers, which then run with
+        one worker.
+
+    Returns
+    -------
+    dict
+        The content of ``results.json``.
+    """
     if config.report_only:
         return _report_only(config)
     image_set = open_experiment_set(config.data, config.folds)
     class_index = image_set.class_index(config.classes[0] if config.classes else 0)
     folder = config.out or _default_folder(config, image_set, class_index)
-    notes = _checked_for_leaks(image_set, config)
+    notes, units = _checked_for_leaks(image_set, config)
     _prepare_folder(folder, config)
+    np.save(folder / UNITS_FILE, units, allow_pickle=False)
     setting = _setting(config, folder, class_index)
-    laboratory = Laboratory(image_set, setting)
+    laboratory = build(image_set, setting, units=units)
     _refuse_small(laboratory, config)
     arms = _arms_of(config)
     store = UnitStore(folder)
@@ -254,17 +275,20 @@ def _prepare_folder(folder: Path, config: ExperimentConfig) -> None:
     write_text(path, json.dumps(wanted, indent=1) + "\n")
 
 
-def _checked_for_leaks(image_set: ImageSet, config: ExperimentConfig) -> list[str]:
-    """What crosses the split: refused, or with --allow-leak repeated in the report."""
-    found = find_leaks(image_set, folds=config.folds)
-    if found and not config.allow_leak:
+def _checked_for_leaks(
+    image_set: ImageSet, config: ExperimentConfig
+) -> tuple[list[str], np.ndarray]:
+    """What crosses the split, where --allow-leak lets it, and what belongs together."""
+    check = check_leaks(image_set, folds=config.folds, progress=not config.json)
+    if check.crossing and not config.allow_leak:
         raise InputError(
-            f"{config.data} leaks: {'; '.join(found)}; make a split that keeps them together "
-            "(galaxy-set split --group …), or pass --allow-leak, which marks the report"
+            f"{config.data} leaks: {'; '.join(check.crossing)}; drop or regroup them "
+            f"(galaxy-set info {config.data} lists them), use --folds, or pass --allow-leak, "
+            "which marks the report"
         )
-    for line in found:
+    for line in check.crossing:
         warn(f"leak allowed: {line}")
-    return [f"Leak allowed by --allow-leak: {line}" for line in found]
+    return [f"Leak allowed by --allow-leak: {line}" for line in check.crossing], check.units
 
 
 def _setting(config: ExperimentConfig, folder: Path, class_index: int) -> Setting:

@@ -12,7 +12,9 @@ mean difference is estimated as the sum
 and the difference over its root is held against Student's t with Satterthwaite's degrees of
 freedom. The factor of the last term is Nadeau and Bengio's (2003), because the folds share
 training images. The first two terms both hold the interaction of image and training, which
-errs to the side of caution (Owen 2007, Ann. Appl. Stat. 1, 386, on two-way resampling).
+errs to the side of caution (Owen 2007, Ann. Appl. Stat. 1, 386, on two-way resampling). The
+second term is at least ``1/n^2``, the variance of one image that changes sides: where none of n
+images did, the next one still may (Agresti and Min 2005, Stat. Med. 24, 729).
 """
 
 import math
@@ -196,9 +198,9 @@ def compare(
         return None
     repeats = len(values)
     of_repeats = float(values.var(ddof=1)) / repeats
-    of_images = float(drawn.mean(axis=0).var(ddof=1))
     about = np.ones(len(arm.labels), dtype=bool) if index is None else arm.labels == index
     clusters = len(np.unique(arm.resamples.clusters[about]))
+    of_images = max(float(drawn.mean(axis=0).var(ddof=1)), 1 / clusters**2)
     parts = [(of_repeats, repeats - 1.0), (of_images, max(1.0, clusters - 1.0))]
     fold_means = _fold_differences(arm, baseline, name, index)
     of_folds, over_folds = 0.0, None

@@ -51,6 +51,7 @@ def chart(
     y_range: tuple[float, float] | None = None,
     band: tuple[float, float] | None = None,
     zero: bool = False,
+    x_ticks: Sequence[tuple[float, str]] | None = None,
     description: str,
 ) -> str:
     """Line or scatter chart.
@@ -61,6 +62,8 @@ def chart(
         Shaded horizontal region, such as differences too small to matter.
     zero
         Draw the line y = 0.
+    x_ticks
+        Places and labels on the horizontal axis, instead of round numbers.
     description
         Read out where the picture cannot be seen.
     """
@@ -88,8 +91,8 @@ def chart(
         y = place_y(tick)
         parts.append(line(LEFT, y, right, y, class_="grid"))
         parts.append(text(number(tick), LEFT - 6, y + 4, anchor="end"))
-    for tick in ticks(x_low, x_high):
-        parts.append(text(number(tick), place_x(tick), bottom + 16))
+    for tick, label in x_ticks or [(tick, number(tick)) for tick in ticks(x_low, x_high)]:
+        parts.append(text(label, place_x(tick), bottom + 16))
     if zero and y_low <= 0 <= y_high:
         parts.append(line(LEFT, place_y(0), right, place_y(0), class_="zero"))
     parts += [_draw(one, index, place_x, place_y) for index, one in enumerate(series)]
@@ -106,7 +109,7 @@ def chart(
     )
 
 
-def element(tag: str, content: str | None = None, **attributes: object) -> str:
+def element(tag: str, content: str | None = None, /, **attributes: str | float) -> str:
     """One SVG element; ``_`` in a name is written ``-``, numbers with one decimal."""
     words = []
     for name, value in attributes.items():
@@ -116,12 +119,14 @@ def element(tag: str, content: str | None = None, **attributes: object) -> str:
     return f"{opened}/>" if content is None else f"{opened}>{content}</{tag}>"
 
 
-def line(x1: float, y1: float, x2: float, y2: float, **attributes: object) -> str:
+def line(x1: float, y1: float, x2: float, y2: float, **attributes: str | float) -> str:
     """A straight line."""
     return element("line", x1=x1, y1=y1, x2=x2, y2=y2, **attributes)
 
 
-def text(content: str, x: float, y: float, anchor: str = "middle", **attributes: object) -> str:
+def text(
+    content: str, x: float, y: float, anchor: str = "middle", **attributes: str | float
+) -> str:
     """A text at a point."""
     return element("text", escape(content), text_anchor=anchor, x=x, y=y, **attributes)
 
@@ -148,8 +153,11 @@ def strip(
     width, height = 300, 40 if ticks_below else 22
     centre = 11
 
+    margin = 14
+
     def place(value: float) -> float:
-        return (max(-scale, min(scale, value)) + scale) / (2 * scale) * width
+        inside = (max(-scale, min(scale, value)) + scale) / (2 * scale)
+        return margin + inside * (width - 2 * margin)
 
     parts = [
         element("rect", class_="region", x=place(-region), y=0,
@@ -164,8 +172,8 @@ def strip(
     parts.append(element("circle", class_=f"dot {tone}", cx=place(middle), cy=centre, r=4.5))
     if ticks_below:
         for tick in ticks(-scale, scale):
-            x = min(width - 14.0, max(14.0, place(tick)))
-            parts.append(text(f"{100 * tick:+.0f}", x, 37))
+            label = "0" if abs(tick) < 1e-9 else f"{100 * tick:+.0f}".replace("-", "\u2212")
+            parts.append(text(label, place(tick), 37))
     view = f"0 0 {width} {height}"
     return element("svg", "".join(parts), class_="strip", viewBox=view, aria_hidden="true")
 
@@ -184,7 +192,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 def number(value: float) -> str:
     """A tick label without noise digits."""
-    return "0" if abs(value) < 1e-12 else f"{value:.6g}"
+    return "0" if abs(value) < 1e-12 else f"{value:.6g}".replace("-", "\u2212")
 
 
 def _padded(values: Sequence[float]) -> tuple[float, float]:
@@ -206,9 +214,13 @@ def _draw(one: Series, index: int, place_x: object, place_y: object) -> str:
             parts.append(line(*ends, stroke=colour, stroke_width=1.6))
     if one.line and len(points) > 1:
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        dashes = {"stroke_dasharray": dash} if dash else {}
         drawn = element(
-            "polyline", None, points=path, fill="none", stroke=colour, stroke_width=2, **dashes
+            "polyline",
+            points=path,
+            fill="none",
+            stroke=colour,
+            stroke_width=2,
+            stroke_dasharray=dash or "none",
         )
         parts.append(drawn)
     if one.marks:
@@ -224,8 +236,8 @@ def legend(names: Sequence[str]) -> str:
     items = []
     for index, name in enumerate(names):
         colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
-        look = {"stroke_dasharray": dash} if dash else {}
-        key = line(1, 5, 25, 5, stroke=colour, stroke_width=2.5, **look)
+        dashes = dash or "none"
+        key = line(1, 5, 25, 5, stroke=colour, stroke_width=2.5, stroke_dasharray=dashes)
         sample = element("svg", key, viewBox="0 0 26 10", width=26, height=10, aria_hidden="true")
         items.append(f"<li>{sample} {escape(name)}</li>")
     return f'<ul class="legend">{"".join(items)}</ul>'

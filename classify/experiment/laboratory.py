@@ -105,6 +105,8 @@ class Laboratory:
         Real images; read into memory.
     setting
         Shared by all units.
+    units
+        (N,) from `classify.experiment.leaks.check_leaks`; by default groups and exact duplicates.
     train, generate, train_generator
         Replaceable for tests and other trainers.
     """
@@ -114,6 +116,7 @@ class Laboratory:
         image_set: ImageSet,
         setting: Setting,
         *,
+        units: np.ndarray | None = None,
         train: TrainFunction = train_classifier,
         generate: "GenerateFunction | None" = None,
         train_generator: "TrainGeneratorFunction | None" = None,
@@ -123,7 +126,7 @@ class Laboratory:
         self.device = torch.device(setting.device)
         fingerprints = self.image_set.fingerprints()
         self.digest = data_digest(self.image_set, fingerprints)
-        self._units = image_units(self.image_set, fingerprints)
+        self.units = image_units(self.image_set, fingerprints) if units is None else units
         self._train = train
         self._generate = generate or generate_images
         self._train_generator = train_generator or train_fold_generator
@@ -146,7 +149,7 @@ class Laboratory:
                 ]
             elif setting.folds:
                 self._folds[None] = cross_fitting_folds(
-                    self.image_set, self._units, setting.folds, setting.seed
+                    self.image_set, self.units, setting.folds, setting.seed
                 )
             else:
                 self._folds[None] = [stored_fold(self.image_set)]
@@ -162,7 +165,7 @@ class Laboratory:
         """Rows of training, validation and test of one fold and repeat."""
         found = self.folds(keep)[fold]
         train, validation = move_border(
-            found, self.image_set, self._units, repeat, self.setting.seed
+            found, self.image_set, self.units, repeat, self.setting.seed
         )
         return train, validation, found.test
 

@@ -1,41 +1,52 @@
 """What would make a test image known before it is tested."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from galaxies.image_set import SPLITS, ImageSet
+from galaxies.duplicates import duplicate_groups, leaks
+from galaxies.image_set import ImageSet
 
 
-def find_leaks(image_set: ImageSet, *, folds: int) -> list[str]:
-    """Groups and duplicates that stand on two sides of the split, one sentence each.
+@dataclass(frozen=True)
+class LeakCheck:
+    """The leak checks of ``galaxy-set info``, as an experiment uses them.
+
+    Attributes
+    ----------
+    crossing : tuple of str
+        What stands on two sides of the stored split, one sentence each; empty for folds.
+    units : (N,) int64
+        Number of the unit that folds and borders keep whole: a group, with the duplicates of its
+        images.
+    """
+
+    crossing: tuple[str, ...]
+    units: np.ndarray
+
+
+def check_leaks(image_set: ImageSet, *, folds: int, progress: bool = True) -> LeakCheck:
+    """Look for groups and for exact and near duplicates that cross the split.
 
     Parameters
     ----------
     folds
-        With folds the stored split is not used; groups and exact duplicates are kept whole by
-        the folds themselves.
+        With folds the stored split is not used; the folds keep groups and duplicates whole.
     """
-    if folds or image_set.split is None:
-        return []
-    found = []
-    if image_set.group is not None:
-        crossing = _crossing(image_set.group.astype(str), image_set.split)
-        if len(crossing):
-            found.append(f"{len(crossing)} groups stand on several sides, such as {crossing[0]}")
-    prints = image_set.fingerprints()
-    crossing = _crossing(prints, image_set.split)
-    if len(crossing):
-        rows = np.flatnonzero(prints == crossing[0])[:2]
-        found.append(
-            f"{len(crossing)} images stand on several sides as exact duplicates, such as "
-            f"{image_set.ids[rows[0]]} ({SPLITS[image_set.split[rows[0]]]}) and "
-            f"{image_set.ids[rows[1]]} ({SPLITS[image_set.split[rows[1]]]})"
+    report = leaks(image_set, progress=progress)
+    names = duplicate_groups(image_set, report.pairs)
+    units = np.unique(names, return_inverse=True)[1].astype(np.int64)
+    crossing = []
+    if not folds and report.crossing_groups:
+        crossing.append(
+            f"{len(report.crossing_groups)} groups stand on several sides of the split, such as "
+            f"{report.crossing_groups[0]}"
         )
-    return found
-
-
-def _crossing(keys: np.ndarray, split: np.ndarray) -> np.ndarray:
-    """Keys that occur on more than one side."""
-    names, place = np.unique(keys, return_inverse=True)
-    sides = np.zeros((len(names), len(SPLITS)), dtype=bool)
-    sides[place, split] = True
-    return names[sides.sum(axis=1) > 1]
+    if not folds and report.crossing_pairs:
+        pair = report.crossing_pairs[0]
+        exact = sum(pair.exact for pair in report.crossing_pairs)
+        crossing.append(
+            f"{len(report.crossing_pairs)} pairs of duplicates ({exact} exact) stand on two sides "
+            f"of the split, such as {image_set.ids[pair.first]} and {image_set.ids[pair.second]}"
+        )
+    return LeakCheck(tuple(crossing), units)

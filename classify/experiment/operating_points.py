@@ -74,17 +74,17 @@ def average_precision(
     (B,) float
         nan where no positive has weight.
     """
-    order = np.argsort(-scores, kind="stable")
-    sorted_scores = scores[order]
-    last_of_tie = np.append(sorted_scores[1:] < sorted_scores[:-1], True)
-    rows = np.ones((1, len(scores))) if weights is None else weights
-    rows = rows[:, order]
-    found = np.cumsum(rows * positive[order], axis=1)[:, last_of_tie]
-    called = np.cumsum(rows, axis=1)[:, last_of_tie]
-    gained = np.diff(found, axis=1, prepend=0.0)
+    rows = np.ones((1, len(scores)), np.float32) if weights is None else weights
+    members = np.flatnonzero(positive)
+    # An image counts towards the precision at a positive when it scores as high or higher; one
+    # product over all draws instead of a running sum in each.
+    as_high = (scores[:, None] >= scores[members]).astype(rows.dtype)
+    called = (rows @ as_high).astype(np.float64)
+    found = (rows[:, members] @ as_high[members]).astype(np.float64)
+    own = rows[:, members].astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         precision = np.where(called > 0, found / called, 0.0)
-        return np.sum(precision * gained, axis=1) / found[:, -1]
+        return np.sum(precision * own, axis=1) / own.sum(axis=1)
 
 
 def precision_recall_curve(

@@ -69,7 +69,8 @@ class Planner:
         laboratory = self.laboratory
         setting = laboratory.setting
         train, validation, test = self._rows(fold, repeat, keep)
-        labels = laboratory.image_set.labels[train]
+        # Doses count the fold's own training side, so that every repeat adds the same number.
+        labels = laboratory.image_set.labels[laboratory.folds(keep)[fold].train]
         counts = np.bincount(labels, minlength=len(laboratory.image_set.class_names))
         seeded = repeat + (AGAIN if arm.again else 0)
         purpose = f"fold {fold}"

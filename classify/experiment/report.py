@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,9 @@ def write_report(folder: Path, results: dict[str, Any]) -> Path:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "points": in_points,
-        "interval": lambda pair: "–" if pair is None else interval_in_points(pair),
+        "points": _points,
+        "interval": lambda pair: "–" if pair is None else _minus(interval_in_points(pair)),
+        "sentence": _minus,
         "three": lambda v: "–" if v is None else f"{v:.3f}",
         "p": lambda v: "–" if v is None else ("< .001" if v < 0.001 else f"{v:.3f}"),
         "tone": lambda claim: TONES.get(claim, "unclear"),
@@ -134,6 +136,15 @@ def protocol_text(results: dict[str, Any]) -> str:
     )
 
 
+def _points(value: float, signed: bool = True) -> str:
+    return _minus(in_points(value, signed=signed))
+
+
+def _minus(text: str) -> str:
+    """Hyphens before digits as minus signs."""
+    return re.sub(r"(?<![\w)])-(?=\d)", "\u2212", text)
+
+
 def _verdict_strip(results: dict[str, Any]) -> Markup | None:
     found = results["verdict"].get("comparison")
     if not found:
@@ -222,6 +233,7 @@ def _dose_chart(results: dict[str, Any]) -> Markup | None:
             groups.setdefault(f"{name} on {point['baseline']}", []).append(point)
     if sum(len(points) for points in groups.values()) < 2:
         return None
+    doses = sorted({point["dose"] for points in groups.values() for point in points})
     series = []
     count = len(groups)
     for index, (name, points) in enumerate(groups.items()):
@@ -239,13 +251,23 @@ def _dose_chart(results: dict[str, Any]) -> Markup | None:
     region = 100 * results["rule"]["smallest_effect"]
     drawn = chart(
         series,
-        x_title="dose: added per real image, log2",
+        x_title="added images per real one of the class",
         y_title="change of recall (points)",
         band=(-region, region),
         zero=True,
+        x_ticks=[(float(np.log2(dose)), f"{dose:.3g}") for dose in _apart(doses)],
         description="Change of recall over the dose of added images, with 95 % intervals",
     )
     return Markup(drawn + legend(list(groups)))
+
+
+def _apart(doses: list[float]) -> list[float]:
+    """Doses whose labels do not overlap on a logarithmic axis."""
+    shown: list[float] = []
+    for dose in doses:
+        if not shown or dose / shown[-1] > 1.3:
+            shown.append(dose)
+    return shown
 
 
 def _curves(results: dict[str, Any]) -> Markup:

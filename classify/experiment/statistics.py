@@ -7,12 +7,13 @@ explain, so a test over images calls that difference an effect (`single_pair_p` 
 it).
 """
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from galaxies.errors import InputError
 
@@ -56,10 +57,15 @@ def student_estimate(
     if standard_error == 0:
         return Estimate(difference, 0.0, degrees_of_freedom, (difference, difference),
                         1.0 if difference == 0 else 0.0)  # fmt: skip
-    half = float(stats.t.isf((1 - level) / 2, degrees_of_freedom)) * standard_error
-    p = 2 * float(stats.t.sf(abs(difference) / standard_error, degrees_of_freedom))
+    half = student_quantile((1 - level) / 2, degrees_of_freedom) * standard_error
+    p = 2 * float(special.stdtr(degrees_of_freedom, -abs(difference) / standard_error))
     interval = (difference - half, difference + half)
     return Estimate(difference, standard_error, degrees_of_freedom, interval, p)
+
+
+def student_quantile(tail: float, degrees_of_freedom: float) -> float:
+    """What Student's t exceeds with chance ``tail``; tens of times faster than `scipy.stats.t`."""
+    return -float(special.stdtrit(degrees_of_freedom, tail))
 
 
 def paired_t(differences: Sequence[float] | np.ndarray, level: float = 0.95) -> Estimate:
@@ -201,18 +207,22 @@ def minimum_detectable_effect(
     """
     if standard_error == 0:
         return 0.0
-    critical = float(stats.t.isf(alpha / 2, degrees_of_freedom))
+    return _detectable_noncentrality(round(degrees_of_freedom, 2), power, alpha) * standard_error
+
+
+@functools.lru_cache(maxsize=4096)
+def _detectable_noncentrality(degrees_of_freedom: float, power: float, alpha: float) -> float:
+    """The minimum detectable effect in standard errors."""
+    critical = student_quantile(alpha / 2, degrees_of_freedom)
 
     def shortfall(shift: float) -> float:
-        missed = stats.nct.cdf(critical, degrees_of_freedom, shift) - stats.nct.cdf(
-            -critical, degrees_of_freedom, shift
-        )
-        return float(1 - missed - power)
+        low, high = special.nctdtr(degrees_of_freedom, shift, np.array([-critical, critical]))
+        return float(1 - (high - low) - power)
 
     high = critical + 2.0
     while shortfall(high) < 0:
         high *= 1.5
-    return float(optimize.brentq(shortfall, 0.0, high, xtol=1e-6)) * standard_error
+    return float(optimize.brentq(shortfall, 0.0, high, xtol=1e-6))
 
 
 def planned_detectable_effect(

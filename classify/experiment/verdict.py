@@ -69,7 +69,7 @@ def in_points(value: float, *, signed: bool = True) -> str:
     """A share as percentage points with one decimal: ``+6.1``."""
     points = 100 * value
     if abs(points) < 0.05:
-        points = 0.0
+        return "0.0"
     return f"{points:+.1f}" if signed else f"{points:.1f}"
 
 

@@ -47,6 +47,6 @@ def test_nothing_is_claimed_without_the_adjusted_p(difference: float, error: flo
 
 def test_points_are_written_with_their_sign() -> None:
     assert in_points(0.0612) == "+6.1"
-    assert in_points(-0.0004) == "+0.0"
+    assert in_points(-0.0004) == "0.0"
     assert interval_in_points((-0.01, 0.132)) == "-1.0 to +13.2"
     assert "2 points" in RULE.in_words()

@@ -1,0 +1,282 @@
+import csv
+import dataclasses
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from classify.experiment import command
+from classify.experiment.cli import ExperimentConfig, main
+from classify.experiment.laboratory import Laboratory
+from classify.experiment.report import protocol_text
+from classify.experiment.statistics import paired_t
+from galaxies.errors import InputError
+from galaxies.hdf5 import read_hdf5, write_hdf5
+from galaxies.image_set import ImageSet
+
+Build = Callable[..., Laboratory]
+
+
+@pytest.fixture(autouse=True)
+def _no_quality(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Feature networks have their own test; here the road of the experiment is at stake."""
+    monkeypatch.setattr(command, "measure_quality", lambda *_: None)
+
+
+def _config(
+    data: Path, out: Path, checkpoint: Path | None = None, **changes: Any
+) -> ExperimentConfig:
+    settings: dict[str, Any] = {
+        "data": str(data), "classes": ("rare",), "out": out, "repeats": 4, "steps": 20,
+        "batch_size": 16, "draws": 100, "workers": 1, "device": "cpu",
+        "false_positive_rate": 0.1, "gan": () if checkpoint is None else (checkpoint,),
+    }  # fmt: skip
+    return ExperimentConfig(**{**settings, **changes})
+
+
+def test_the_results_are_what_was_promised(
+    blobs_path: Path, checkpoint: Path, tmp_path: Path, build: Build
+) -> None:
+    out = tmp_path / "out"
+    arms = "plain,balanced,gan@1,gan@0.5,symmetries+logit-adjusted,best+gan@1"
+    results = command.run(_config(blobs_path, out, checkpoint, arms=arms), build=build)
+    stored = json.loads((out / "results.json").read_text())
+    assert stored["class"] == "rare"
+    assert stored["repeats"] == 4
+    for arm in arms.split(","):
+        assert set(stored["arms"][arm]) == {"rare", "round", "long"}
+        for found in stored["arms"][arm].values():
+            assert len(found["recall"]) == len(found["precision"]) == 4
+    gan, plain = (stored["arms"][arm]["rare"]["recall"] for arm in ("gan@1", "plain"))
+    entry = next(
+        c for c in stored["comparisons"]
+        if (c["arm"], c["baseline"], c["class"]) == ("gan@1", "plain", "rare")
+    )  # fmt: skip
+    reference = paired_t(np.array(gan) - np.array(plain))
+    assert entry["difference"] == pytest.approx(reference.difference)
+    assert entry["over_repeats"]["p"] == pytest.approx(reference.p)
+    assert entry["interval"][0] <= entry["difference"] <= entry["interval"][1]
+    assert entry["p_holm"] >= entry["p"]
+    claims = ("helped", "harmed", "no detectable effect", "too small to tell")
+    assert {c["claim"] for c in stored["comparisons"]} <= set(claims)
+    assert stored["verdict"]["claim"] in claims
+    assert stored["verdict"]["sentence"].endswith(f"{stored['verdict']['claim']}.")
+    assert results["verdict"] == stored["verdict"]
+    test_images = read_hdf5(blobs_path).side("test").counts()
+    for matrix in stored["confusion"].values():
+        assert np.array(matrix).sum(axis=1).tolist() == test_images.tolist()
+    rows = list(csv.DictReader((out / "summary.csv").open()))
+    values = [r for r in rows if r["arm"] == "gan@1" and r["kind"] == "value"
+              and r["class"] == "rare" and r["measure"] == "recall"]  # fmt: skip
+    assert [float(row["value"]) for row in values] == gan
+
+
+def test_the_report_stands_alone(
+    blobs_path: Path, checkpoint: Path, tmp_path: Path, build: Build
+) -> None:
+    out = tmp_path / "out"
+    results = command.run(
+        _config(blobs_path, out, checkpoint, arms="gan@0.5,gan@1,placebo"), build=build
+    )
+    page = (out / "report.html").read_text()
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert "https://" not in page
+    assert 'src="data:image/png;base64,' in page
+    assert "<link" not in page
+    assert "<script" not in page
+    first = page.index("<h1>")
+    assert results["verdict"]["claim"].capitalize() in page[first : first + 60]
+    for heading in ("The arms", "Differences in recall", "Dose and response", "Confusion",
+                    "Real beside generated", "The cost to other classes", "Protocol"):  # fmt: skip
+        assert heading in page
+    assert protocol_text(results)[:60] in page
+    assert "None" not in page
+    assert "nan" not in page.replace("gan", "")
+
+
+def test_the_same_command_again_trains_nothing_and_ends_the_same(
+    blobs_path: Path, checkpoint: Path, tmp_path: Path, build: Build
+) -> None:
+    config = _config(blobs_path, tmp_path / "out", checkpoint)
+    first = command.run(config, build=build)
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "runs").rglob("*")}
+    second = command.run(config, build=build)
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "runs").rglob("*")} == stamps
+    assert json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True)
+    more = command.run(dataclasses.replace(config, repeats=5), build=build)
+    old, new = (r["arms"]["gan"]["rare"]["recall"] for r in (first, more))
+    assert new[:4] == old
+
+
+def test_report_only_recomputes_without_images_or_generator(
+    blobs: ImageSet, checkpoint: Path, tmp_path: Path, build: Build
+) -> None:
+    data, out = tmp_path / "set.h5", tmp_path / "out"
+    write_hdf5(blobs, data)
+    first = command.run(_config(data, out, checkpoint), build=build)
+    data.unlink()
+    (out / "report.html").unlink()
+    again = command.run(ExperimentConfig(out=out, report_only=True))
+    assert again["verdict"] == first["verdict"]
+    assert (out / "report.html").is_file()
+    stricter = command.run(ExperimentConfig(out=out, report_only=True, smallest_effect=0.5))
+    assert stricter["rule"]["smallest_effect"] == 0.5
+    assert stricter["verdict"]["claim"] not in ("helped", "harmed")
+
+
+def test_folds_test_every_image_once_with_a_generator_each(
+    blobs: ImageSet, blobs_path: Path, tmp_path: Path, build: Build
+) -> None:
+    out = tmp_path / "out"
+    config = _config(blobs_path, out, folds=4, arms="plain,balanced,gan@1", repeats=3)
+    results = command.run(config, build=build)
+    assert results["counts"]["test"] == [40, 120, 80]
+    assert results["arms"]["gan@1"]["rare"]["positives"] == 40
+    generators = sorted((out / "generators").iterdir())
+    assert len(generators) == 4
+    prints = blobs.fingerprints()
+    seen = [set(np.load(folder / "lineage.npy").tolist()) for folder in generators]
+    by_key = {folder.name: prints for folder, prints in zip(generators, seen, strict=True)}
+    drawn = set()
+    for path in (out / "runs").glob("*/config.json"):
+        unit = json.loads(path.read_text())
+        if unit["images"]:
+            drawn.add(unit["images"]["generator"])
+            with np.load(path.parent / "probabilities.npz") as arrays:
+                held_out = np.r_[arrays["test_rows"], arrays["validation_rows"]]
+            assert not set(prints[held_out]) & by_key[unit["images"]["generator"]]
+    assert drawn == set(by_key)
+    covered = results["covered"]["covered"]
+    assert "draw of the training images" in covered
+    entry = results["comparisons"][0]
+    assert entry["over_folds"] is not None
+    assert set(entry["variance"]) == {"repeats", "images", "folds"}
+
+
+def test_a_learning_curve_and_an_exchange_rate(
+    blobs_path: Path, tmp_path: Path, build: Build
+) -> None:
+    config = _config(
+        blobs_path, tmp_path / "out", folds=2, keep=6, real_counts="4,8", repeats=3,
+        arms="plain,balanced,gan@1,real@1",
+    )  # fmt: skip
+    results = command.run(config, build=build)
+    assert {p["real_images"] for p in results["learning_curve"]} == {4, 8}
+    assert {p["arm"] for p in results["learning_curve"]} == {"plain", "balanced", "gan@1", "real@1"}
+    assert [rate["arm"] for rate in results["exchange_rate"]] == ["gan@1"]
+    assert results["counts"]["train"][0] == 6
+
+
+def test_a_generator_that_saw_the_test_split_is_refused(
+    blobs: ImageSet, blobs_path: Path, tmp_path: Path, build: Build
+) -> None:
+    folder = tmp_path / "leaky"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "weights.safetensors").write_bytes(b"w")
+    for side in ("test", "validation"):
+        np.save(folder / "lineage.npy", blobs.side(side).fingerprints()[:2])
+        with pytest.raises(InputError, match=f"was trained on 2 of the .* {side} images"):
+            command.run(_config(blobs_path, tmp_path / "out", folder), build=build)
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_a_leaking_split_stops_the_experiment_or_marks_the_report(
+    blobs: ImageSet, checkpoint: Path, tmp_path: Path, build: Build
+) -> None:
+    rows = np.r_[np.arange(len(blobs)), np.flatnonzero(blobs.split == 0)[:1]]
+    twice = blobs.select(rows)
+    assert twice.split is not None
+    split = twice.split.copy()
+    split[-1] = 2
+    leaking = dataclasses.replace(twice, split=split, ids=np.r_[blobs.ids, ["twin"]])
+    write_hdf5(leaking, tmp_path / "leaking.h5")
+    config = _config(tmp_path / "leaking.h5", tmp_path / "out", arms="plain,balanced")
+    with pytest.raises(InputError, match=r"leaks: 1 pairs of duplicates \(1 exact\)"):
+        command.run(config, build=build)
+    results = command.run(dataclasses.replace(config, allow_leak=True), build=build)
+    assert "Leak allowed" in results["notes"][0]
+    assert "Leak allowed" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_another_experiment_in_the_folder_is_refused(
+    blobs_path: Path, checkpoint: Path, tmp_path: Path, build: Build
+) -> None:
+    config = _config(blobs_path, tmp_path / "out", arms="plain,balanced", repeats=3)
+    command.run(config, build=build)
+    other = dataclasses.replace(config, seed=1)
+    with pytest.raises(InputError, match="holds an experiment with --seed 0, not 1"):
+        command.run(other, build=build)
+    command.run(dataclasses.replace(other, overwrite=True), build=build)
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "thesis.tex").write_text("precious")
+    with pytest.raises(InputError, match="is no experiment"):
+        command.run(dataclasses.replace(config, out=foreign), build=build)
+
+
+def test_no_verdict_without_generated_images(
+    blobs_path: Path, tmp_path: Path, build: Build
+) -> None:
+    config = _config(blobs_path, tmp_path / "out", arms="plain,balanced,balanced+again", repeats=3)
+    results = command.run(config, build=build)
+    assert results["verdict"]["claim"] is None
+    again = [c for c in results["comparisons"] if c["arm"] == "balanced+again"]
+    assert {c["baseline"] for c in again} == {"plain", "balanced"}
+    assert not any(c["claim"] in ("helped", "harmed") for c in again if c["baseline"] == "balanced")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--repeats", "2"], "--repeats must be at least 3, got 2"),
+        (["--class", "0", "--class", "1"], "one experiment is about one class"),
+        (["--folds", "4", "--gan", "x"], "may have seen images that a fold tests"),
+        (["--gan", "x", "--synthetic", "y.h5"], "contradict each other"),
+        (["--folds", "1"], "--folds must be 0 or at least 2"),
+        (["--real-counts", "many"], "is a list such as 25,50"),
+        (["--report-only"], "pass --out results/NAME"),
+        (["--report-only", "--out", "/nonexistent"], "holds no experiment"),
+        (["--data", "/nonexistent.h5"], "does not exist"),
+        (["--measure", "beauty"], "measure"),
+        (["--dask-resources", "GPU"], "is a list such as GPU=1"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_2(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert error.count("\n") == 1
+
+
+def test_wrong_input_that_needs_the_set_is_one_line_too(
+    blobs_path: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = {
+        "there is no class 'quasar'; the classes are: 0 rare, 1": ["--class", "quasar"],
+        "pass --gan CHECKPOINT or --synthetic SET.h5, or --folds K": [],
+        "there is no arm 'gna'": ["--arms", "gna"],
+        "is not a checkpoint of gan-train": ["--gan", str(tmp_path)],
+        "the generator of arm gan saw them; use --folds": ["--gan", str(checkpoint), "--keep", "5"],
+    }  # fmt: skip
+    for complaint, extra in cases.items():
+        out = tmp_path / "out"
+        words = ["--data", str(blobs_path), "--class", "0", "--out", str(out), *extra]
+        assert main(words) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert complaint in error
+
+
+def test_help_is_quick() -> None:
+    code = (
+        "import sys; from classify.experiment.cli import main; "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'h5py', 'sklearn', 'scipy')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

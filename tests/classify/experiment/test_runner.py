@@ -1,0 +1,151 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from classify.experiment.arms import parse_arms
+from classify.experiment.laboratory import Laboratory, Setting
+from classify.experiment.planner import GeneratorSource, Planner
+from classify.experiment.runner import run_units
+from classify.experiment.units import ClassifierUnit, UnitStore
+from galaxies.image_set import ImageSet
+
+Build = Callable[..., Laboratory]
+HERE = Path(__file__).parent
+
+EXPERIMENT = """
+import sys, time
+sys.path.insert(0, {here!r})
+import conftest
+from pathlib import Path
+from classify.experiment.arms import parse_arms
+from classify.experiment.laboratory import Laboratory, Setting
+from classify.experiment.planner import Planner
+from classify.experiment.runner import run_units
+from classify.experiment.units import UnitStore
+
+def train(*arguments, **options):
+    time.sleep(0.15)
+    return conftest.train_ridge(*arguments, **options)
+
+training = {{"steps": 20, "batch_size": 16, "model": "small", "learning_rate": 1e-3}}
+setting = Setting(Path({folder!r}), 0, 0, 0, "cpu", 1, training)
+laboratory = Laboratory(conftest.blob_set(), setting, train=train)
+units = Planner(laboratory, {{}}).units(parse_arms("plain,balanced"), 8)
+print("ready", flush=True)
+print(run_units(units, laboratory, UnitStore(setting.folder), progress=False), flush=True)
+"""
+
+
+def _units(laboratory: Laboratory, checkpoint: Path, repeats: int = 2) -> list[ClassifierUnit]:
+    source = GeneratorSource("g", str(checkpoint), "sha")
+    planner = Planner(laboratory, {("g", 0, None): source})
+    return planner.units(parse_arms("plain,balanced,gan@1"), repeats)
+
+
+def _probabilities(folder: Path) -> dict[str, bytes]:
+    store = UnitStore(folder)
+    return {
+        path.name: store.load(path.name).predictions.test_probabilities.tobytes()
+        for path in sorted((folder / "runs").glob("[0-9a-f]*"))
+    }
+
+
+def test_a_finished_unit_is_never_trained_again(
+    blobs: ImageSet, build: Build, setting: Setting, checkpoint: Path
+) -> None:
+    laboratory, store = build(blobs, setting), UnitStore(setting.folder)
+    units = _units(laboratory, checkpoint)
+    assert run_units(units, laboratory, store, progress=False) == 6
+    stamp = {p: p.stat().st_mtime_ns for p in (setting.folder / "runs").rglob("*")}
+    assert run_units(units, laboratory, store, progress=False) == 0
+    assert {p: p.stat().st_mtime_ns for p in (setting.folder / "runs").rglob("*")} == stamp
+    more = _units(laboratory, checkpoint, repeats=3)
+    assert run_units(more, laboratory, store, progress=False) == 3
+
+
+def _start(folder: Path) -> "subprocess.Popen[str]":
+    script = EXPERIMENT.format(here=str(HERE), folder=str(folder))
+    return subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    whole = _start(tmp_path / "whole")
+    assert whole.wait(timeout=120) == 0
+    expected = _probabilities(tmp_path / "whole")
+    assert len(expected) == 16
+    folder, counts = tmp_path / "killed", []
+    for _ in range(2):
+        process = _start(folder)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.5)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        counts.append(len(list((folder / "runs").glob("[0-9a-f]*"))))
+    assert 0 < counts[0] < counts[1] < 16
+    last = _start(folder)
+    output, _ = last.communicate(timeout=120)
+    assert output.split() == ["ready", str(16 - counts[1])]
+    assert _probabilities(folder) == expected
+
+
+@pytest.mark.slow
+def test_two_processes_share_one_folder(tmp_path: Path) -> None:
+    both = [_start(tmp_path / "shared") for _ in range(2)]
+    outputs = [process.communicate(timeout=120)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert all(output.startswith("ready") for output in outputs)
+    assert len(_probabilities(tmp_path / "shared")) == 16
+    metrics = list((tmp_path / "shared" / "runs").glob("*/metrics.json"))
+    assert len(metrics) == 16
+    assert not list((tmp_path / "shared" / "runs").glob(".*"))
+
+
+@pytest.mark.slow
+def test_a_dask_cluster_gives_the_serial_results(
+    blobs: ImageSet, setting: Setting, tmp_path: Path
+) -> None:
+    distributed = pytest.importorskip("distributed", reason="needs the dask extra")
+    import dataclasses
+
+    training = {"steps": 2, "batch_size": 8, "model": "small", "learning_rate": 1e-3}
+    results = {}
+    for name in ("serial", "dask"):
+        own = dataclasses.replace(setting, folder=tmp_path / name, training=training)
+        laboratory = Laboratory(blobs, own)
+        units = Planner(laboratory, {}).units(parse_arms("plain,placebo@1"), 2)
+        store = UnitStore(own.folder)
+        if name == "serial":
+            run_units(units, laboratory, store, progress=False)
+        else:
+            with distributed.LocalCluster(
+                n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+            ) as cluster:
+                run_units(units, laboratory, store, dask=cluster.scheduler_address, progress=False)
+        results[name] = _probabilities(own.folder)
+    assert len(results["serial"]) == 6
+    assert results["dask"] == results["serial"]
+
+
+def test_probabilities_are_stored_for_every_validation_and_test_image(
+    blobs: ImageSet, build: Build, setting: Setting, checkpoint: Path
+) -> None:
+    laboratory, store = build(blobs, setting), UnitStore(setting.folder)
+    unit = _units(laboratory, checkpoint)[0]
+    run_units([unit], laboratory, store, progress=False)
+    found = store.load(unit.key).predictions
+    _, validation, test = laboratory.sides(0, 0, None)
+    np.testing.assert_array_equal(found.validation_rows, validation)
+    np.testing.assert_array_equal(found.test_labels, blobs.labels[test])
+    np.testing.assert_allclose(found.test_probabilities.sum(axis=1), 1, atol=1e-5)

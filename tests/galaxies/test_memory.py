@@ -11,8 +11,8 @@ import pytest
 
 from galaxies.image_set import BLOCK_BYTES
 
-COUNT, SIDE = 12_000, 128  # 590 MB of pixels, which compress to little
-BOUND_BYTES = 8 * BLOCK_BYTES
+COUNT, SIDE = 7_000, 128  # 344 MB of pixels, which compress to little
+BOUND_BYTES = 5 * BLOCK_BYTES
 """What a pass over the pixels may add to the memory of the process: a few blocks, not the set."""
 
 
@@ -67,7 +67,7 @@ def peak_growth(code: str, *words: object) -> int:
         "from galaxies.sources import open_image_set; open_image_set(sys.argv[1]).fingerprints()",
         "from galaxies.sources import open_image_set; from galaxies.hdf5 import write_hdf5; "
         "from pathlib import Path; "
-        "write_hdf5(open_image_set(sys.argv[1]).select(numpy.arange(11999, -1, -1)), "
+        "write_hdf5(open_image_set(sys.argv[1]).select(numpy.arange(6999, -1, -1)), "
         "Path(sys.argv[2]) / 'out.h5')",
         "from pathlib import Path; from galaxies.split import store_split; "
         "store_split(Path(sys.argv[1]), overwrite=True)",

@@ -1,0 +1,79 @@
+"""The CSV catalogue: what is written is read, whatever the names, and numbers become features."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from galaxies.catalogue import CatalogueColumns, read_catalogue
+
+NAMES = st.text(
+    st.characters(codec="utf-8", exclude_categories=("Cs", "Cc"), exclude_characters="\ufeff"),
+    min_size=1,
+    max_size=12,
+).filter(lambda text: text == text.strip())
+
+
+def write_catalogue(folder: Path, header: list[str], rows: list[list[object]]) -> None:
+    with (folder / "labels.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+@given(classes=st.lists(NAMES, min_size=1, max_size=6), group=NAMES)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_any_class_and_group_name_survives(tmp_path, classes, group):
+    rows = []
+    for index, name in enumerate(classes):
+        (tmp_path / f"{index}.png").touch()
+        rows.append([f"{index}.png", name, f"{group}{index % 2}"])
+    write_catalogue(tmp_path, ["file", "class", "field"], rows)
+    catalogue = read_catalogue(tmp_path, None, CatalogueColumns(group="field"))
+    assert list(catalogue.classes) == classes
+    assert catalogue.class_names == tuple(sorted(set(classes)))
+    assert catalogue.group is not None
+    assert catalogue.group.tolist() == [row[2] for row in rows]
+    assert catalogue.ids.tolist() == [row[0] for row in rows]
+
+
+@given(
+    st.lists(
+        st.floats(-1e5, 1e5, width=32, allow_subnormal=False) | st.none(), min_size=2, max_size=8
+    )
+)
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_numbers_become_features_and_empty_fields_nan(tmp_path, values):
+    rows = []
+    for index, value in enumerate(values):
+        (tmp_path / f"{index}.png").touch()
+        rows.append([f"{index}.png", "a", "" if value is None else repr(value), f"text {index}"])
+    write_catalogue(tmp_path, ["file", "class", "flux", "note"], rows)
+    catalogue = read_catalogue(tmp_path, None)
+    if all(value is None for value in values):
+        assert catalogue.feature_names == ()
+        return
+    assert catalogue.feature_names == ("flux",)
+    expected = np.array([np.nan if value is None else value for value in values], np.float32)
+    assert np.array_equal(catalogue.features[:, 0], expected, equal_nan=True)
+
+
+def test_byte_order_mark_spaces_and_windows_lines(tmp_path):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "labels.csv").write_bytes("\ufefffile, class ,mag\r\na.png, disc ,1\r\n".encode())
+    catalogue = read_catalogue(tmp_path, None)
+    assert catalogue.classes == ("disc",)
+    assert catalogue.feature_names == ("mag",)
+
+
+def test_identifiers_are_no_features(tmp_path):
+    rows = [[f"{index}.png", "a", 587722952767439450 + index, 16_777_217 + index, 40_000 + index]
+            for index in range(3)]  # fmt: skip
+    for row in rows:
+        (tmp_path / str(row[0])).touch()
+    write_catalogue(tmp_path, ["file", "class", "objid", "row", "counts"], rows)
+    assert read_catalogue(tmp_path, None).feature_names == ("counts",)

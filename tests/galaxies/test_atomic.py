@@ -1,0 +1,96 @@
+"""Files are whole or absent, whatever happens while they are written."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from galaxies.atomic import folder_lock, whole_file, whole_folder, write_text
+from galaxies.errors import InputError
+
+
+def half_written(path: Path, *, overwrite: bool = False) -> None:
+    with whole_file(path, overwrite=overwrite) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+
+
+def half_written_folder(path: Path) -> None:
+    with whole_folder(path, overwrite=True) as temporary:
+        (temporary / "b").write_text("2")
+        raise RuntimeError
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(RuntimeError):
+        half_written(path, overwrite=True)
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+def test_folders_made_for_a_failed_write_vanish_and_older_ones_stay(tmp_path):
+    (tmp_path / "old").mkdir()
+    target = tmp_path / "old" / "new" / "newer" / "file"
+    with pytest.raises(RuntimeError):
+        half_written(target)
+    assert (tmp_path / "old").is_dir()
+    assert list((tmp_path / "old").iterdir()) == []
+    with whole_file(target) as temporary:
+        temporary.write_text("whole")
+    assert target.read_text() == "whole"
+
+
+def test_a_folder_is_whole_or_as_before(tmp_path):
+    target = tmp_path / "folder"
+    with whole_folder(target) as temporary:
+        (temporary / "a").write_text("1")
+    with pytest.raises(RuntimeError):
+        half_written_folder(target)
+    assert [entry.name for entry in target.iterdir()] == ["a"]
+    with whole_folder(target, overwrite=True) as temporary:
+        (temporary / "b").write_text("2")
+    assert [entry.name for entry in target.iterdir()] == ["b"]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_no_room_is_a_line(tmp_path, code):
+    with pytest.raises(InputError, match=r"cannot write .*file: .*free some space"):  # noqa: SIM117
+        with whole_file(tmp_path / "file"):
+            raise OSError(code, os.strerror(code))
+    with pytest.raises(OSError, match="Input/output"), whole_file(tmp_path / "file"):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_permissions_follow_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        write_text(tmp_path / "file", "x")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_lock_keeps_a_second_process_out_and_dies_with_the_first(tmp_path):
+    program = (
+        "import sys, pathlib\nfrom galaxies.atomic import folder_lock\n"
+        "with folder_lock(pathlib.Path(sys.argv[1])):\n"
+        "    print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match="another process is writing"), folder_lock(tmp_path):
+            pass
+        holder.kill()
+    with folder_lock(tmp_path):
+        pass

@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 import pytest
 from strange_files import strange_files
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 pytest.importorskip("streamlit", reason="needs the extra app")
 
 WIDTHS = {"desktop": (1280, 900), "phone": (390, 844)}
-PATIENCE = 60_000  # milliseconds
+PATIENCE = 120_000  # milliseconds
 
 
 @pytest.fixture(scope="module")

@@ -137,6 +137,7 @@ def _render_all(
     progress: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     from joblib import Parallel, delayed
+    from joblib.externals.loky import get_reusable_executor
 
     from galaxies.observation import FEATURES
     from galaxies.rendering import render_batch
@@ -152,11 +153,15 @@ def _render_all(
         delayed(render_batch)([names[labels[i]] for i in batch], [streams[i] for i in batch], size)
         for batch in batches
     )
-    with tqdm(
-        total=len(labels), desc="simulate", unit="image", disable=not progress, leave=False
-    ) as bar:
-        for batch, (pictures, photometry) in zip(batches, pool(tasks), strict=True):
-            images[batch.start : batch.stop] = pictures
-            features[batch.start : batch.stop] = photometry
-            bar.update(len(batch))
+    try:
+        with tqdm(
+            total=len(labels), desc="simulate", unit="image", disable=not progress, leave=False
+        ) as bar:
+            for batch, (pictures, photometry) in zip(batches, pool(tasks), strict=True):
+                images[batch.start : batch.stop] = pictures
+                features[batch.start : batch.stop] = photometry
+                bar.update(len(batch))
+    finally:
+        # Idle workers would stay for minutes beside the training that follows.
+        get_reusable_executor().shutdown(wait=True)
     return images, features

@@ -203,7 +203,11 @@ def read_column(path: Path, image_set: ImageSet, name: str) -> np.ndarray:
     if name in image_set.feature_names:
         return image_set.features[:, image_set.feature_names.index(name)].astype(str)
     with h5py.File(path, "r") as file:
-        columns = [key for key, values in file.items() if values.shape == (len(image_set),)]
+        columns = [
+            key
+            for key, values in file.items()
+            if values.shape == (len(image_set),) and key not in ("ans", "ids", "split")
+        ]
         if name in columns:
             values = file[name][:]
             return (
@@ -212,7 +216,7 @@ def read_column(path: Path, image_set: ImageSet, name: str) -> np.ndarray:
     group_column = [packed_as or "group"] if image_set.group is not None else []
     known = [*group_column, *image_set.feature_names, *columns]
     raise InputError(
-        f"{path} has no column {name!r} to group by; it has: {', '.join(dict.fromkeys(known))} "
+        f"{path} has no column {name!r} to group by; it has: {', '.join(dict.fromkeys(known)) or 'none'} "
         "(a column of a CSV is kept with: galaxy-set pack --group COLUMN)"
     )
 

@@ -32,7 +32,7 @@ class Server:
             stdout=subprocess.PIPE,
             stderr=log.open("w"),
             text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1", "HOME": str(log.parent)},
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
         )
         assert self.process.stdout is not None
         self.said = self.process.stdout.readline()

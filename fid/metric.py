@@ -49,13 +49,13 @@ class FrechetDistanceMetric(Metric):
         self._extractor = [extractor]  # in a list: never a submodule
         self.reset_real_features = reset_real_features
         dimensions = extractor.dimensions
-        double = {"dtype": torch.float64}
         for side in _SIDES:
             self.add_state(f"{side}_waiting", torch.zeros(dimensions, dimensions), None)
             self.add_state(f"{side}_waiting_count", torch.zeros((), dtype=torch.int64), None)
             self.add_state(f"{side}_count", torch.zeros((), dtype=torch.int64), None)
-            self.add_state(f"{side}_mean", torch.zeros(dimensions, **double), None)
-            self.add_state(f"{side}_scatter", torch.zeros(dimensions, dimensions, **double), None)
+            self.add_state(f"{side}_mean", torch.zeros(dimensions, dtype=torch.float64), None)
+            scatter = torch.zeros(dimensions, dimensions, dtype=torch.float64)
+            self.add_state(f"{side}_scatter", scatter, None)
 
     def update(self, images: torch.Tensor, real: bool) -> None:
         """Add (n, C, H, W) uint8 images to one side."""

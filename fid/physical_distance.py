@@ -13,7 +13,7 @@ import numpy as np
 from fid.physics import PhysicalTable
 from galaxies.errors import InputError
 
-_SPLITS = 200
+_SPLITS = 100
 _LEAST_IMAGES = 8
 
 

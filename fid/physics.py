@@ -302,8 +302,8 @@ def ellipse(grey: torch.Tensor, segment: torch.Tensor) -> tuple[torch.Tensor, to
     xx = (light.sum(dim=1) * columns.square()).sum(dim=1) / total
     xy = torch.einsum("nij,ni,nj->n", light, rows, columns) / total
     half, spread = (xx + yy) / 2, (((xx - yy) / 2).square() + xy.square()).sqrt()
-    axis_ratio = ((half - spread).clamp(min=0) / (half + spread)).sqrt()
-    return axis_ratio, 0.5 * torch.atan2(2 * xy, xx - yy)
+    axis_ratio = ((half - spread).clamp(min=0) / (half + spread)).sqrt().nan_to_num(1.0)
+    return axis_ratio, 0.5 * torch.atan2(2 * xy, xx - yy).nan_to_num(0.0)
 
 
 def asymmetry(

@@ -1,0 +1,95 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fid.cli import main
+from galaxies.hdf5 import write_hdf5
+
+PIXELS = ["--features", "pixels", "--all", "--permutations", "20"]
+
+
+@pytest.fixture
+def sides(tiny_set, tmp_path):
+    order = np.random.default_rng(0).permutation(len(tiny_set))
+    for name, rows in (("real", order[:70]), ("fake", order[70:])):
+        write_hdf5(tiny_set.select(rows), tmp_path / f"{name}.h5")
+    return str(tmp_path / "real.h5"), str(tmp_path / "fake.h5")
+
+
+def test_every_measure_has_its_line_and_its_key(pixel_features, sides, capsys, tmp_path):
+    pairs = tmp_path / "pairs.png"
+    assert main([*sides, *PIXELS, "--pairs", str(pairs)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for start in ("FD(pixels) ", "null band: ", "interval: ", "KID: ", "infinity: refused: 50"):
+        assert any(line.startswith(start) for line in lines), start
+    for start in ("manifold: ", "MIND: ", "copies: ", "copying test: ", "pairs: "):
+        assert any(line.startswith(start) for line in lines), start
+    assert sum(line.startswith("physics: ") for line in lines) == 11
+    with Image.open(pairs) as sheet:
+        assert sheet.size[0] > 700
+    assert main([*sides, *PIXELS, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    keys = {"null", "kid", "infinity", "manifold", "mind", "memorisation", "physics"}
+    assert keys <= set(report)
+    assert report["manifold"]["k"] == 5
+    assert report["null"]["images"] == 35
+    assert len(report["memorisation"]["closest"]) == 20
+
+
+def test_the_same_seed_gives_the_same_report(pixel_features, sides, capsys):
+    found = []
+    for seed in (1, 1, 2):
+        assert main([*sides, *PIXELS, "--json", "--seed", str(seed)]) == 0
+        report = json.loads(capsys.readouterr().out)
+        del report["cached"]
+        found.append(report)
+    assert found[0] == found[1]
+    assert found[0]["null"] != found[2]["null"]
+
+
+def test_an_existing_contact_sheet_is_kept(pixel_features, sides, capsys, tmp_path):
+    pairs = tmp_path / "pairs.png"
+    pairs.write_text("mine")
+    assert main([*sides, *PIXELS, "--pairs", str(pairs)]) == 2
+    assert "exists" in capsys.readouterr().err
+    assert pairs.read_text() == "mine"
+
+
+def test_measures_without_pixels_are_refused_one_by_one(capsys, tmp_path, rng):
+    np.save(tmp_path / "a.npy", rng.normal(size=(40, 6)))
+    np.save(tmp_path / "b.npy", rng.normal(size=(40, 6)))
+    words = [str(tmp_path / "a.npy"), str(tmp_path / "b.npy"), "--all", "--json"]
+    assert main([*words, "--permutations", "20"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert "holds no images" in report["memorisation"]["refused"]
+    assert "holds no images" in report["physics"]["refused"]
+    assert report["infinity"]["value"] == pytest.approx(0, abs=0.5)
+    assert report["kid"]["value"] == pytest.approx(0, abs=0.2)
+
+
+def test_training_images_are_those_that_the_generator_names(
+    pixel_features, tiny_set, tmp_path, capsys
+):
+    """Copies of the training side are found, and the rest of REAL stands for unseen images."""
+    import dataclasses
+
+    training = tiny_set.side("train")
+    write_hdf5(tiny_set, tmp_path / "real.h5")
+    fake = dataclasses.replace(
+        training.select(np.arange(20)),
+        split=None,
+        provenance={"generator": {"checkpoint": "c"}},
+        training_fingerprints=training.fingerprints(),
+        training_ids=training.ids,
+    )
+    write_hdf5(fake, tmp_path / "fake.h5")
+    words = [str(tmp_path / "real.h5"), str(tmp_path / "fake.h5"), *PIXELS, "--json"]
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)["memorisation"]
+    assert found["training"] == "those that the generator names"
+    assert found["training_images"] == len(training)
+    assert found["reference"] == "held-out images"
+    assert found["copies"] == 1
+    assert found["copies_of_unseen"] < 0.15

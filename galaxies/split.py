@@ -214,9 +214,9 @@ def read_column(path: Path, image_set: ImageSet, name: str) -> np.ndarray:
                 np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.astype(str)
             )
     group_column = [packed_as or "group"] if image_set.group is not None else []
-    known = [*group_column, *image_set.feature_names, *columns]
+    known = dict.fromkeys([*group_column, *image_set.feature_names, *columns])
     raise InputError(
-        f"{path} has no column {name!r} to group by; it has: {', '.join(dict.fromkeys(known)) or 'none'} "
+        f"{path} has no column {name!r} to group by; it has: {', '.join(known) or 'none'} "
         "(a column of a CSV is kept with: galaxy-set pack --group COLUMN)"
     )
 

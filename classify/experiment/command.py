@@ -93,13 +93,15 @@ def run(
     image_set = open_experiment_set(config.data, config.folds)
     class_index = image_set.class_index(config.classes[0] if config.classes else 0)
     folder = config.out or _default_folder(config, image_set, class_index)
-    notes, units = _checked_for_leaks(image_set, config)
-    _prepare_folder(folder, config)
-    np.save(folder / UNITS_FILE, units, allow_pickle=False)
+    arms = _arms_of(config)
     setting = _setting(config, folder, class_index)
+    notes, units = _checked_for_leaks(image_set, config)
     laboratory = build(image_set, setting, units=units)
     _refuse_small(laboratory, config)
-    arms = _arms_of(config)
+    keeps: list[int | None] = [config.keep or None, *config.real_count_values()]
+    ready = _ready_sources(config, laboratory, keeps)
+    _prepare_folder(folder, config)
+    np.save(folder / UNITS_FILE, units, allow_pickle=False)
     store = UnitStore(folder)
     store.sweep()
     _print_plan(config, laboratory, arms)
@@ -112,8 +114,7 @@ def run(
         dask=config.dask,
         dask_resources=config.dask_resource_values() or None,
     )
-    keeps: list[int | None] = [config.keep or None, *config.real_count_values()]
-    sources = _sources(config, laboratory, arms, keeps, train)
+    sources = ready or _fold_sources(config, laboratory, arms, keeps, train)
     if config.screen:
         return _screen(config, laboratory, sources)
     planner = Planner(laboratory, sources)
@@ -372,30 +373,10 @@ def _workers(config: ExperimentConfig, setting: Setting) -> int:
     return max(1, cores // setting.threads)
 
 
-def _sources(
-    config: ExperimentConfig,
-    laboratory: Laboratory,
-    arms: list[Arm],
-    keeps: list[int | None],
-    train: Any,
+def _ready_sources(
+    config: ExperimentConfig, laboratory: Laboratory, keeps: list[int | None]
 ) -> dict[tuple[str, int, int | None], GeneratorSource]:
-    """Every generator that an arm may draw from; refuses one that saw a held-out image."""
-    if config.folds:
-        if not any(arm.generated for arm in arms):
-            return {}
-        training = {
-            "recipe": config.gan_recipe,
-            "steps": config.gan_steps,
-            "scope": config.gan_scope,
-        }
-        units = Planner(laboratory, {}).generator_units(training, keeps)
-        train(units, title="generators")
-        return {
-            ("fold generator", unit.fold, unit.keep): GeneratorSource(
-                "fold generator", str(unit.folder(laboratory.setting.folder)), unit.key
-            )
-            for unit in units
-        }
+    """The generators that were passed; refuses one that saw a held-out image."""
     ready: list[GeneratorSource] = []
     for name, path in zip(generator_names(config.gan), config.gan, strict=True):
         if not is_checkpoint(path):
@@ -409,6 +390,27 @@ def _sources(
         digest = hashlib.sha256("\n".join(synthetic.fingerprints().tolist()).encode()).hexdigest()
         ready.append(GeneratorSource("synthetic", str(config.synthetic), digest))
     return {(source.name, 0, keep): source for source in ready for keep in keeps}
+
+
+def _fold_sources(
+    config: ExperimentConfig,
+    laboratory: Laboratory,
+    arms: list[Arm],
+    keeps: list[int | None],
+    train: Any,
+) -> dict[tuple[str, int, int | None], GeneratorSource]:
+    """One generator per fold, trained where an arm draws from it."""
+    if not config.folds or not any(arm.generated for arm in arms):
+        return {}
+    training = {"recipe": config.gan_recipe, "steps": config.gan_steps, "scope": config.gan_scope}
+    units = Planner(laboratory, {}).generator_units(training, keeps)
+    train(units, title="generators")
+    return {
+        ("fold generator", unit.fold, unit.keep): GeneratorSource(
+            "fold generator", str(unit.folder(laboratory.setting.folder)), unit.key
+        )
+        for unit in units
+    }
 
 
 def _file_digest(path: Path) -> str:

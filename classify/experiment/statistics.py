@@ -214,10 +214,16 @@ def minimum_detectable_effect(
 def _detectable_noncentrality(degrees_of_freedom: float, power: float, alpha: float) -> float:
     """The minimum detectable effect in standard errors."""
     critical = student_quantile(alpha / 2, degrees_of_freedom)
+    # The noncentral t as a mean over the spread that a study may find: quantiles of chi^2 / df.
+    # (SciPy's own distribution function gives nan for few degrees of freedom.)
+    middles = (np.arange(4000) + 0.5) / 4000
+    found_spread = np.sqrt(special.gammaincinv(degrees_of_freedom / 2, middles))
+    found_spread *= math.sqrt(2 / degrees_of_freedom)
 
     def shortfall(shift: float) -> float:
-        low, high = special.nctdtr(degrees_of_freedom, shift, np.array([-critical, critical]))
-        return float(1 - (high - low) - power)
+        above = special.ndtr(shift - critical * found_spread)
+        below = special.ndtr(-shift - critical * found_spread)
+        return float(np.mean(above + below)) - power
 
     high = critical + 2.0
     while shortfall(high) < 0:

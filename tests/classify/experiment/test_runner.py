@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from classify.experiment.laboratory import Laboratory, Setting
 from classify.experiment.planner import GeneratorSource, Planner
 from classify.experiment.runner import run_units
 from classify.experiment.units import ClassifierUnit, UnitStore
+from galaxies.hdf5 import read_hdf5
 from galaxies.image_set import ImageSet
 
 Build = Callable[..., Laboratory]
@@ -112,13 +114,41 @@ def test_two_processes_share_one_folder(tmp_path: Path) -> None:
     assert not list((tmp_path / "shared" / "runs").glob(".*"))
 
 
+@dataclasses.dataclass(frozen=True)
+class OpenBlobs:
+    """Opens the real trainer's laboratory in a worker process."""
+
+    path: Path
+    setting: Setting
+
+    def __call__(self) -> Laboratory:
+        return Laboratory(read_hdf5(self.path).in_memory(), self.setting)
+
+
+@pytest.mark.slow
+def test_worker_processes_give_the_serial_results(
+    blobs: ImageSet, blobs_path: Path, setting: Setting, tmp_path: Path
+) -> None:
+    training = {"steps": 2, "batch_size": 8, "model": "small", "learning_rate": 1e-3}
+    results = {}
+    for name, workers in (("serial", 1), ("workers", 2)):
+        own = dataclasses.replace(setting, folder=tmp_path / name, training=training)
+        laboratory = Laboratory(blobs, own)
+        units = Planner(laboratory, {}).units(parse_arms("plain,placebo@1"), 2)
+        run_units(
+            units, laboratory, UnitStore(own.folder), workers=workers,
+            open_laboratory=OpenBlobs(blobs_path, own), progress=False,
+        )  # fmt: skip
+        results[name] = _probabilities(own.folder)
+    assert len(results["serial"]) == 6
+    assert results["workers"] == results["serial"]
+
+
 @pytest.mark.slow
 def test_a_dask_cluster_gives_the_serial_results(
     blobs: ImageSet, setting: Setting, tmp_path: Path
 ) -> None:
     distributed = pytest.importorskip("distributed", reason="needs the dask extra")
-    import dataclasses
-
     training = {"steps": 2, "batch_size": 8, "model": "small", "learning_rate": 1e-3}
     results = {}
     for name in ("serial", "dask"):

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
@@ -78,6 +78,7 @@ def test_the_sign_flip_test_equals_scipy_and_its_sampled_form_agrees(
     assert sign_flip_p(many, rng) == pytest.approx(stats.ttest_1samp(many, 0).pvalue, abs=0.02)
 
 
+@settings(max_examples=15)  # the reference takes long
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_equals_statsmodels(p_values: list[float]) -> None:
     reference = multipletests(p_values, method="holm")[1]

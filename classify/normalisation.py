@@ -1,6 +1,7 @@
 """The one place where a classifier's input is scaled; recorded in the checkpoint, applied once."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
@@ -33,13 +34,19 @@ class Normalisation:
 
     def centre(self, scaled: torch.Tensor) -> torch.Tensor:
         """(n, C, H, W) float32 in [-1, 1] to network input of mean 0 and deviation 1."""
-        mean = torch.tensor(self.mean, device=scaled.device).view(1, -1, 1, 1)
-        std = torch.tensor(self.std, device=scaled.device).view(1, -1, 1, 1)
+        mean = _on_device(self.mean, scaled.device)
+        std = _on_device(self.std, scaled.device)
         return (scaled - mean) / std
 
     def __call__(self, pixels: torch.Tensor) -> torch.Tensor:
         """(n, C, H, W) stored pixels to network input."""
         return self.centre(self.scale(pixels))
+
+
+@lru_cache(maxsize=64)
+def _on_device(values: tuple[float, ...], device: torch.device) -> torch.Tensor:
+    """(1, C, 1, 1), copied to the device once: a copy per step would make the host wait."""
+    return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
 
 def normalisation_of(image_set: ImageSet) -> Normalisation:

@@ -49,7 +49,7 @@ class LiftingConvolution(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Convolve with the kernels under all symmetries; g of map w is channel g * width + w."""
-        bank = torch.cat([_turned(self.weight, g) for g in range(SYMMETRIES)])
+        bank = _turned(self.weight.repeat(SYMMETRIES, 1, 1, 1))
         return F.conv2d(x, bank, padding=self.weight.shape[-1] // 2)
 
 
@@ -71,10 +71,8 @@ class GroupConvolution(nn.Module):
         of_symmetry = self.weight.reshape(width, SYMMETRIES, -1, kernel, kernel)
         relative = self.relative
         assert isinstance(relative, torch.Tensor)
-        bank = torch.cat(
-            [_turned(of_symmetry[:, relative[g]].flatten(1, 2), g) for g in range(SYMMETRIES)]
-        )
-        return F.conv2d(x, bank.reshape(-1, maps, kernel, kernel), padding=kernel // 2)
+        bank = of_symmetry[:, relative].transpose(0, 1).reshape(-1, maps, kernel, kernel)
+        return F.conv2d(x, _turned(bank), padding=kernel // 2)
 
 
 class GroupNorm(nn.Module):
@@ -146,11 +144,17 @@ class HandednessPooling(nn.Module):
     The first half belongs to the image, the second to its mirror image.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        mirrored = is_mirrored(torch.arange(SYMMETRIES)).float()
+        weights = torch.stack([1 - mirrored, mirrored]) / (SYMMETRIES / 2)
+        self.weights: torch.Tensor
+        self.register_buffer("weights", weights, persistent=False)
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Pool."""
         versions = x.reshape(len(x), SYMMETRIES, -1, *x.shape[-2:]).mean(dim=(3, 4))
-        mirrored = is_mirrored(torch.arange(SYMMETRIES, device=x.device))
-        return torch.cat([versions[:, ~mirrored].mean(dim=1), versions[:, mirrored].mean(dim=1)], 1)
+        return torch.einsum("hs,nsw->nhw", self.weights.to(versions.dtype), versions).flatten(1)
 
 
 class PairedDropout(nn.Module):
@@ -217,8 +221,7 @@ def _widen(inside: int, outside: int) -> nn.Sequential:
     )
 
 
-def _turned(kernels: torch.Tensor, element: int) -> torch.Tensor:
-    """Kernels (w, i, k, k) under one symmetry."""
-    return apply_symmetry(
-        kernels, torch.full((len(kernels),), element, device=kernels.device, dtype=torch.int64)
-    )
+def _turned(bank: torch.Tensor) -> torch.Tensor:
+    """Kernels (8 * w, i, k, k) with the eighth of symmetry g turned by g, all at once."""
+    elements = torch.arange(SYMMETRIES, device=bank.device)
+    return apply_symmetry(bank, elements.repeat_interleave(len(bank) // SYMMETRIES))

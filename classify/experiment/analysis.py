@@ -107,11 +107,11 @@ def sources_of_variance(record: ExperimentRecord) -> dict[str, list[str]]:
         "draw of the test images" + (" (by group)" if record.grouped else ""),
     ]
     if record.folds:
-        covered += ["draw of the training images", "training of the generator"]
+        covered += ["draw of the training and validation images", "training of the generator"]
         missed = ["other surveys, instruments and class definitions"]
     else:
         missed = [
-            "draw of the training images",
+            "draw of the training and validation images",
             "training of the generator (one ready generator)",
             "other surveys, instruments and class definitions",
         ]

@@ -15,6 +15,7 @@ from galaxies.atomic import write_text
 from galaxies.image_set import ImageSet
 
 FINISHED = "finished.json"
+STATE = "state.pt"
 
 
 @dataclass(frozen=True)
@@ -103,4 +104,6 @@ def run_generator_unit(
         folder = unit.folder(results)
         train(unit, fold_images(image_set, fold), folder, device)
         write_text(folder / FINISHED, json.dumps(dataclasses.asdict(unit), indent=1) + "\n")
+        # Optimisers and the like serve only to resume; with a generator per fold they add up.
+        (folder / STATE).unlink(missing_ok=True)
     return True

@@ -152,7 +152,7 @@ def test_folds_test_every_image_once_with_a_generator_each(
             assert not set(prints[held_out]) & by_key[unit["images"]["generator"]]
     assert drawn == set(by_key)
     covered = results["covered"]["covered"]
-    assert "draw of the training images" in covered
+    assert "draw of the training and validation images" in covered
     entry = results["comparisons"][0]
     assert entry["over_folds"] is not None
     assert set(entry["variance"]) == {"repeats", "images", "folds"}

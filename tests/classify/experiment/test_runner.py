@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from classify.experiment.arms import parse_arms
+from classify.experiment.command import UNITS_FILE, OpenLaboratory
 from classify.experiment.laboratory import Laboratory, Setting
 from classify.experiment.planner import GeneratorSource, Planner
 from classify.experiment.runner import run_units
 from classify.experiment.units import ClassifierUnit, UnitStore
-from galaxies.hdf5 import read_hdf5
 from galaxies.image_set import ImageSet
 
 Build = Callable[..., Laboratory]
@@ -114,17 +114,6 @@ def test_two_processes_share_one_folder(tmp_path: Path) -> None:
     assert not list((tmp_path / "shared" / "runs").glob(".*"))
 
 
-@dataclasses.dataclass(frozen=True)
-class OpenBlobs:
-    """Opens the real trainer's laboratory in a worker process."""
-
-    path: Path
-    setting: Setting
-
-    def __call__(self) -> Laboratory:
-        return Laboratory(read_hdf5(self.path).in_memory(), self.setting)
-
-
 @pytest.mark.slow
 def test_worker_processes_give_the_serial_results(
     blobs: ImageSet, blobs_path: Path, setting: Setting, tmp_path: Path
@@ -135,9 +124,11 @@ def test_worker_processes_give_the_serial_results(
         own = dataclasses.replace(setting, folder=tmp_path / name, training=training)
         laboratory = Laboratory(blobs, own)
         units = Planner(laboratory, {}).units(parse_arms("plain,placebo@1"), 2)
+        own.folder.mkdir()
+        np.save(own.folder / UNITS_FILE, laboratory.units)
         run_units(
             units, laboratory, UnitStore(own.folder), workers=workers,
-            open_laboratory=OpenBlobs(blobs_path, own), progress=False,
+            open_laboratory=OpenLaboratory(str(blobs_path), own), progress=False,
         )  # fmt: skip
         results[name] = _probabilities(own.folder)
     assert len(results["serial"]) == 6

@@ -1,0 +1,75 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from classify.experiment.quality import rank_correlation
+from classify.experiment.screening import earlier_points, in_words, predict
+
+
+def test_rank_correlation_is_spearmans_with_an_exact_p() -> None:
+    quality, gain = [0.1, 0.4, 0.2, 0.9, 0.5, 0.7], [3.0, 2.0, 2.5, -1.0, 1.0, 1.5]
+    found = rank_correlation(quality, gain)
+    assert found["correlation"] == pytest.approx(stats.spearmanr(quality, gain).statistic)
+    exact = stats.permutation_test(
+        (quality,), lambda x: stats.spearmanr(x, gain).statistic,
+        permutation_type="pairings", n_resamples=np.inf,
+    )  # fmt: skip
+    assert found["p"] == pytest.approx(exact.pvalue, abs=1e-9)
+    low, high = found["interval"]
+    assert -1 < low < found["correlation"] < high < 1
+
+
+def test_a_perfect_order_of_four_is_not_certain() -> None:
+    found = rank_correlation([1, 2, 3, 4], [1, 2, 3, 4])
+    assert found["correlation"] == pytest.approx(1)
+    assert found["p"] == pytest.approx(2 / 24)
+    assert found["interval"][0] < 0
+
+
+def test_the_interval_covers_at_about_its_level(rng: np.random.Generator) -> None:
+    covered = 0
+    for _ in range(300):
+        x = rng.normal(size=20)
+        interval = rank_correlation(list(x), list(rng.normal(size=20)))["interval"]
+        covered += interval[0] <= 0 <= interval[1]
+    assert 0.90 <= covered / 300 <= 0.99
+
+
+def test_few_or_unknown_pairs_have_no_correlation() -> None:
+    assert rank_correlation([1, 2, 3], [1, 2, 3])["correlation"] is None
+    assert rank_correlation([1, None, 3, 4], [1, 2, None, 4])["count"] == 2
+    assert rank_correlation([1, 1, 1, 1], [1, 2, 3, 4])["correlation"] is None
+
+
+def test_a_prediction_follows_the_line_and_says_how_far_it_may_be_off(
+    rng: np.random.Generator,
+) -> None:
+    points = [
+        {"measures": {"kernel_distance": k, "coverage": rng.random()}, "gain": 0.08 - 0.1 * k}
+        for k in (0.1, 0.3, 0.5, 0.7, 0.9)
+    ]
+    for point in points:
+        point["gain"] += rng.normal(0, 0.002)
+    found = predict(points, {"kernel_distance": 0.6, "coverage": 0.5})
+    assert found["best"] == "kernel_distance"
+    best = found["by_measure"]["kernel_distance"]
+    assert best["prediction"] == pytest.approx(0.02, abs=0.005)
+    assert best["interval"][0] < 0.02 < best["interval"][1]
+    assert best["interval"][1] - best["interval"][0] < 0.04
+    assert "kernel distance (KID) predicts +" in in_words("new", found)
+
+
+def test_no_prediction_from_too_few_or_from_other_images(tmp_path: Path) -> None:
+    found = predict([{"measures": {"coverage": 0.1}, "gain": 0.0}], {"coverage": 0.2})
+    assert found["best"] is None
+    assert "no prediction" in in_words("new", found)
+    quality = {"features": "classifier", "points": [{"measures": {}, "gain": 0.1}]}
+    results = {"class": "merger", "settings": {"data_sha256": "x"}, "quality": quality}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    assert len(earlier_points([tmp_path], "x", "merger", "classifier")) == 1
+    assert earlier_points([tmp_path], "y", "merger", "classifier") == []
+    assert earlier_points([tmp_path], "x", "spiral", "classifier") == []
+    assert earlier_points([tmp_path / "none"], "x", "merger", "classifier") == []

@@ -16,8 +16,11 @@ from classify.tabular.density_ratio import DensityRatio, estimate_density_ratio
 
 HARMLESS_AUC = 0.55
 """Up to here the sets are called alike even where the difference is significant."""
-SEVERE_AUC = 0.9
-"""From here the sets hardly overlap, and weights cannot repair what was never seen."""
+SEVERE_AUC = 0.97
+SMALLEST_SHARE = 0.04
+FEWEST_EFFECTIVE = 20
+"""Beyond these (or where fewer rows, or a smaller share of them, still count) the sets hardly
+overlap, and weights cannot repair what was never calibrated."""
 JUMP = 0.01
 STEPS = np.array([-1.0, 0.0, 1.0])
 """Slopes of the betting functions of the simple jumper."""
@@ -83,7 +86,9 @@ def two_sample_monitor(
     if p_value > 0.01 or ratio.auc <= HARMLESS_AUC:
         verdict = "alike"
     else:
-        verdict = "disjoint" if ratio.auc >= SEVERE_AUC else "shifted"
+        least = max(FEWEST_EFFECTIVE, SMALLEST_SHARE * n)
+        disjoint = ratio.auc >= SEVERE_AUC or ratio.effective_rows < least
+        verdict = "disjoint" if disjoint else "shifted"
     return Exchangeability(ratio.auc, p_value, ratio.effective_rows, n, verdict), ratio
 
 

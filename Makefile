@@ -22,11 +22,11 @@ $(VENV)/installed-dev: $(VENV)/installed
 demo: $(VENV)/installed
 	$(BIN)/galaxy-set simulate $(DEMO)/survey.h5 --count 1500 --overwrite
 	$(BIN)/galaxy-set info $(DEMO)/survey.h5
-	$(BIN)/gan-train --class 0 --data $(DEMO)/survey.h5 --width 0.5 --steps 300 --batch-size 32 --out $(DEMO)/generator --overwrite
+	$(BIN)/gan-train --class 0 --data $(DEMO)/survey.h5 --width 0.25 --steps 300 --batch-size 32 --judge none --out $(DEMO)/generator --overwrite
 	$(BIN)/gan-generate $(DEMO)/generator --class 0 --count 100 --out $(DEMO)/generated.h5 --overwrite
 	$(BIN)/classify-train --data $(DEMO)/survey.h5 --balance sampling --steps 200 --out $(DEMO)/classifier --overwrite
 	$(BIN)/fid-score '$(DEMO)/survey.h5#class=0#split=train' $(DEMO)/generated.h5 --features classifier:$(DEMO)/classifier --all
-	$(BIN)/augment-and-eval --data $(DEMO)/survey.h5 --class 0 --gan $(DEMO)/generator --repeats 3 --steps 150 --out $(DEMO)/results --overwrite
+	$(BIN)/augment-and-eval --data $(DEMO)/survey.h5 --class 0 --gan $(DEMO)/generator --repeats 3 --steps 100 --out $(DEMO)/results --overwrite
 	@echo "the report: $(CURDIR)/$(DEMO)/results/report.html"
 
 check: $(VENV)/installed-dev
@@ -34,8 +34,9 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# One process per core, one thread each: more threads than cores make it many times slower.
 test: check
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
 format: $(VENV)/installed-dev
 	$(BIN)/ruff format .

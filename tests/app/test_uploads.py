@@ -99,8 +99,8 @@ def test_a_bad_file_is_answered_beside_the_good_ones() -> None:
         ("bomb.png", png_that_declares(50_000, 50_000), "far too many pixels"),
         ("large.png", png_that_declares(6_000, 6_000), "36 million pixels"),
         ("set.7z", b"7z\xbc\xaf\x27\x1c", "plain zip"),
-        ("set.tar.gz", gzip.compress(b"ustar" * 100), "only FITS"),
-        ("cut.gz", gzip.compress(b"SIMPLE  =" * 1000)[:-20], "cut short"),
+        ("set.tar.gz", gzip.compress(b"ustar" * 100, mtime=0), "only FITS"),
+        ("cut.gz", gzip.compress(b"SIMPLE  =" * 1000, mtime=0)[:-20], "cut short"),
         ("cut.zip", zipped({"a.png": image_bytes()})[:-30], "cut short"),
         ("none.zip", zipped({}), "holds no file"),
     ],
@@ -213,6 +213,6 @@ _REAL_FILES = [
     image_bytes("GIF", mode="L", save_all=True, append_images=[Image.new("L", (16, 16), 9)]),
     image_bytes("WEBP"),
     zipped({"a.png": image_bytes(), "b.jpg": image_bytes("JPEG")}),
-    gzip.compress(b"SIMPLE  =                    T" + b" " * 2850),
+    gzip.compress(b"SIMPLE  =                    T" + b" " * 2850, mtime=0),
     b"SIMPLE  =                    T" + b" " * 50 + b"BITPIX  =                  -32" + b" " * 2770,
 ]

@@ -78,7 +78,7 @@ def test_the_sign_flip_test_equals_scipy_and_its_sampled_form_agrees(
     assert sign_flip_p(many, rng) == pytest.approx(stats.ttest_1samp(many, 0).pvalue, abs=0.02)
 
 
-@settings(max_examples=15)  # the reference takes long
+@settings(max_examples=5)  # the reference takes long
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
 def test_holm_equals_statsmodels(p_values: list[float]) -> None:
     reference = multipletests(p_values, method="holm")[1]

@@ -4,6 +4,7 @@ These take the root of a rounded product and are off by up to 5e-3 when images a
 features; they are here only for ``--compat``.
 """
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -44,10 +45,13 @@ def _running_moments(features: np.ndarray) -> Moments:
 
 def _by_matrix_root(real: Moments, fake: Moments) -> float:
     product = real[1].dot(fake[1])
-    root = scipy.linalg.sqrtm(product)
-    if not np.isfinite(root).all():
-        offset = np.eye(len(product)) * 1e-6
-        root = scipy.linalg.sqrtm((real[1] + offset).dot(fake[1] + offset))
+    with warnings.catch_warnings():
+        # That the product is singular is what these programs overlook.
+        warnings.simplefilter("ignore", scipy.linalg.LinAlgWarning)
+        root = scipy.linalg.sqrtm(product)
+        if not np.isfinite(root).all():
+            offset = np.eye(len(product)) * 1e-6
+            root = scipy.linalg.sqrtm((real[1] + offset).dot(fake[1] + offset))
     if np.iscomplexobj(root):
         imaginary = np.abs(np.diagonal(root).imag).max()
         if imaginary > 1e-3:

@@ -27,7 +27,7 @@ demo: $(VENV)/installed
 	$(BIN)/classify-train --data $(DEMO)/survey.h5 --balance sampling --steps 200 --out $(DEMO)/classifier --overwrite
 	$(BIN)/fid-score '$(DEMO)/survey.h5#class=0#split=train' $(DEMO)/generated.h5 --features classifier:$(DEMO)/classifier --all
 	$(BIN)/augment-and-eval --data $(DEMO)/survey.h5 --class 0 --gan $(DEMO)/generator --repeats 3 --steps 60 --out $(DEMO)/results --overwrite
-	@echo "the report: $(CURDIR)/$(DEMO)/results/report.html"
+	@echo "the report: $(abspath $(DEMO))/results/report.html"
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

@@ -1,7 +1,7 @@
 """``fid-score --all``: every measure of a small set, each beside what a perfect one would score."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from fid.memorisation import COPY_RATIO, measure_memorisation
 from fid.physical_distance import compare_physics, share_without_object
 from fid.physics import measure
 from fid.score import Scored
-from fid.sliced import sliced_distance
+from fid.sliced import DIRECTIONS, sliced_distance
 from galaxies.errors import InputError
 
 COMPARED_IMAGES = 1000
@@ -29,6 +29,7 @@ TRAINING_IMAGES = 20_000
 """Most training images that copies are looked for among."""
 
 _LEAST_HELD_OUT = 20
+_SPLITS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,24 +142,29 @@ def _infinity(material: _Material) -> Result:
 def _manifold(material: _Material) -> Result:
     real, fake = material.features(GRAM_IMAGES, 6)
     rng, k = material.rng(6), material.config.k
-    count = min(len(real), len(fake))
-    real = real[rng.permutation(len(real))]
-    fake = fake[rng.permutation(len(fake))]
-    result = precision_recall_density_coverage(real[:count], fake[:count], k)
-    half = min(len(real) // 2, count)
-    floor = precision_recall_density_coverage(real[:half], real[half : 2 * half], k)
-    at_half = precision_recall_density_coverage(real[:half], fake[:half], k)
+    count, half = min(len(real), len(fake)), min(len(real) // 2, len(fake))
     names = ("precision", "recall", "density", "coverage")
-    values = {name: getattr(result, name) for name in names} | {
+
+    def shares(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+        found = precision_recall_density_coverage(first, second, k)
+        return np.array([getattr(found, name) for name in names])
+
+    at_half, floor = [], []
+    for first, second, generated in _halves(real, fake, half, rng):
+        at_half.append(shares(first, generated))
+        floor.append(shares(first, second))
+    whole = shares(*(side[rng.permutation(len(side))[:count]] for side in (real, fake)))
+    values: dict[str, Any] = dict(zip(names, whole.tolist(), strict=True)) | {
         "k": k,
         "convention": "the image itself is no neighbour; a distance equal to the radius counts",
         "images": count,
-        "at_half": {name: getattr(at_half, name) for name in names} | {"images": half},
-        "real_against_real": {name: getattr(floor, name) for name in names} | {"images": half},
     }
+    at, against = np.mean(at_half, axis=0), np.mean(floor, axis=0)
+    for key, shown in (("at_half", at), ("real_against_real", against)):
+        values[key] = dict(zip(names, shown.tolist(), strict=True)) | {"images": half}
     text = ", ".join(
-        f"{name} {getattr(at_half, name):.3f} (real against real {getattr(floor, name):.3f})"
-        for name in names
+        f"{name} {at[index]:.3f} (real against real {against[index]:.3f})"
+        for index, name in enumerate(names)
     )
     return values, [f"manifold: {text}; k = {k}, {half} images a side"]
 
@@ -167,19 +173,32 @@ def _mind(material: _Material) -> Result:
     real, fake = material.features(GRAM_IMAGES, 7)
     rng = material.rng(7)
     half = min(len(real) // 2, len(fake))
-    order = rng.permutation(len(real))
-    floor = sliced_distance(real[order[:half]], real[order[half : 2 * half]], rng)
-    at_half = sliced_distance(real[order[:half]], fake, rng)
-    value = sliced_distance(real, fake, rng)
+    at_half, floor = [], []
+    for first, second, generated in _halves(real, fake, half, rng):
+        at_half.append(sliced_distance(first, generated, rng, DIRECTIONS // _SPLITS))
+        floor.append(sliced_distance(first, second, rng, DIRECTIONS // _SPLITS))
     values = {
-        "value": value,
+        "value": sliced_distance(real, fake, rng),
         "images": min(len(real), len(fake)),
-        "at_half": at_half,
-        "real_against_real": floor,
+        "at_half": float(np.mean(at_half)),
+        "real_against_real": float(np.mean(floor)),
         "half_images": half,
     }
-    text = f"MIND: {at_half:.4g} (real against real {floor:.4g}; {half} images a side)"
+    text = (
+        f"MIND: {values['at_half']:.4g} (real against real {values['real_against_real']:.4g}; "
+        f"{half} images a side)"
+    )
     return values, [text]
+
+
+def _halves(
+    real: np.ndarray, fake: np.ndarray, half: int, rng: np.random.Generator
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Two disjoint groups of real images and one of generated ones, a few times over."""
+    for _ in range(_SPLITS):
+        order = rng.permutation(len(real))
+        generated = fake[rng.permutation(len(fake))[:half]]
+        yield real[order[:half]], real[order[half : 2 * half]], generated
 
 
 def _memorisation(material: _Material) -> Result:

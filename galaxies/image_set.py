@@ -21,7 +21,7 @@ from galaxies.symmetry import default_mirror_pairs, mirror_permutation
 SPLITS = ("train", "validation", "test")
 """Names of the values 0, 1, 2 of ``split``."""
 
-BLOCK_BYTES = 32 * 2**20
+BLOCK_BYTES = 16 * 2**20
 """Most pixel bytes that one step of `ImageSet.blocks` holds: the bound on streaming memory."""
 
 

@@ -62,7 +62,7 @@ def check_order_and_size(found: dict) -> None:
         assert report["null"]["observed"] > report["null"]["high"], fault
         assert report["null"]["permutation_p"] < 0.05, fault
         assert report["kid"]["value"] > 3 * abs(fresh["kid"]["value"]), fault
-        assert report["kid"]["permutation_p"] < 0.01, fault
+        assert report["kid"]["permutation_p"] < 0.05, fault
         assert report["mind"]["at_half"] > fresh["mind"]["at_half"], fault
 
     collapsed = found["collapsed"]["manifold"]
@@ -84,14 +84,30 @@ def check_order_and_size(found: dict) -> None:
     assert sum(item["differs"] for item in same.values()) <= 3
 
 
-def test_every_fault_of_simple_galaxies(pixel_features, tiny_set, tmp_path, capsys):
-    round_ones = tiny_set.of_classes(["round"])
-    order = np.random.default_rng(0).permutation(len(round_ones))
-    real, fresh = round_ones.select(order[:30]), round_ones.select(order[30:])
-    wrong = tiny_set.of_classes(["elongated"])
-    found = reports(
-        real, faults(real, fresh, wrong), tmp_path, capsys, ["--features", "pixels", "--k", "3"]
+def simple_galaxies(count: int, ratio: float, seed: int) -> ImageSet:
+    """Ellipses of one axis ratio; sizes, angles, brightnesses and colours vary."""
+    rng = np.random.default_rng(seed)
+    y, x = np.meshgrid(*[np.linspace(-1, 1, 48)] * 2, indexing="ij")
+    images = np.empty((count, 3, 48, 48))
+    for index in range(count):
+        angle, width = rng.uniform(0, np.pi), rng.uniform(0.12, 0.25)
+        u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+        light = np.exp(-(u**2 + (v / (ratio * rng.uniform(0.8, 1.25))) ** 2) / (2 * width**2))
+        colour = rng.uniform(0.5, 0.75) * rng.uniform(0.85, 1.15, (3, 1, 1))
+        images[index] = 200 * colour * light + rng.normal(25, 4, (3, 48, 48))
+    return ImageSet(
+        store=PixelsInMemory(torch.from_numpy(images.clip(0, 255).astype(np.uint8))),
+        labels=np.zeros(count, np.int64),
+        class_names=("galaxy",),
+        ids=np.array([f"{seed}-{index}" for index in range(count)]),
     )
+
+
+def test_every_fault_of_simple_galaxies(pixel_features, tmp_path, capsys):
+    real, fresh = simple_galaxies(120, 0.7, 0), simple_galaxies(60, 0.7, 1)
+    wrong = simple_galaxies(60, 0.3, 2)
+    words = ["--features", "pixels"]
+    found = reports(real, faults(real, fresh, wrong), tmp_path, capsys, words)
     check_order_and_size(found)
     # A power spectrum is what noise changes.
     assert found["noisy"]["physics"]["measurements"]["power spectrum"]["differs"]

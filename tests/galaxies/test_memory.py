@@ -12,7 +12,7 @@ import pytest
 from galaxies.image_set import BLOCK_BYTES
 
 COUNT, SIDE = 7_000, 128  # 344 MB of pixels, which compress to little
-BOUND_BYTES = 5 * BLOCK_BYTES
+BOUND_BYTES = 10 * BLOCK_BYTES
 """What a pass over the pixels may add to the memory of the process: a few blocks, not the set."""
 
 

@@ -46,6 +46,9 @@ UNITS_FILE = "units.npy"
 WORKERS_ON_GPU = 6
 """Small networks leave a GPU idle most of the time; this many trainings share it."""
 
+FEW_FOLDS = 4
+"""Fewer folds than this earn a warning."""
+
 MAY_CHANGE = (
     "arms", "repeats", "gan", "synthetic", "workers", "dask", "dask_resources", "overwrite",
     "report_only", "json", "device", "allow_leak", "draws", "measure", "false_positive_rate",
@@ -90,6 +93,11 @@ def run(
     """
     if config.report_only:
         return _report_only(config)
+    if 0 < config.folds < FEW_FOLDS:
+        warn(
+            f"with {config.folds} folds the variance between folds has {config.folds - 1} degrees "
+            f"of freedom and intervals are wide; {FEW_FOLDS} or more are better"
+        )
     image_set = open_experiment_set(config.data, config.folds)
     class_index = image_set.class_index(config.classes[0] if config.classes else 0)
     folder = config.out or _default_folder(config, image_set, class_index)

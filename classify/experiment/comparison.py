@@ -17,6 +17,7 @@ second term is at least ``1/n^2``, the variance of one image that changes sides:
 images did, the next one still may (Agresti and Min 2005, Stat. Med. 24, 729).
 """
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -217,7 +218,7 @@ def compare(
     tail = (1 - level) / 2
     return PairedDifference(
         per_repeat=values,
-        estimate=student_estimate(float(values.mean()), error, freedom, level),
+        estimate=_of_shares(student_estimate(float(values.mean()), error, freedom, level)),
         over_repeats=paired_t(values, level),
         p_sign_flip=sign_flip_p(values),
         over_folds=over_folds,
@@ -225,6 +226,12 @@ def compare(
         detectable=minimum_detectable_effect(error, freedom),
         variance={"repeats": of_repeats, "images": of_images, "folds": of_folds},
     )
+
+
+def _of_shares(estimate: Estimate) -> Estimate:
+    """A difference of two shares lies in [-1, 1], and so does its interval."""
+    low, high = estimate.interval
+    return dataclasses.replace(estimate, interval=(max(-1.0, low), min(1.0, high)))
 
 
 def _fold_differences(

@@ -55,6 +55,14 @@ class Server:
             return self.process.wait(10)
 
 
+@pytest.fixture(autouse=True)
+def _main_module_stays() -> Iterator[None]:
+    """Streamlit's ``AppTest`` leaves its script as ``__main__``, which spawned processes run."""
+    main = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = main
+
+
 @pytest.fixture(scope="session")
 def start_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Server]]:
     """Start ``classify-app`` with these words; every server is stopped at the end."""

@@ -16,7 +16,6 @@ from app.pieces import shown_pixels
 from app.uploads import Limits, Refused, Upload, accept
 from app.wording import reason_for_people
 from classify.evidence_picture import evidence_overlay
-from classify.predict_command import table_row
 from classify.service import Prediction, Questions
 from galaxies.errors import InputError
 from galaxies.pixels import Stretch
@@ -179,7 +178,7 @@ def stretch() -> Stretch | None:
 def as_csv(answers: Sequence[Answer]) -> bytes:
     """The table of all answers, in the columns of ``classify-predict --csv``, and the reasons."""
     names = served.classifier().class_names
-    rows = [{**table_row(answer.prediction, names), "error": answer.error} for answer in answers]
+    rows = [{**answer.prediction.as_row(names), "error": answer.error} for answer in answers]
     file = io.StringIO(newline="")
     writer = csv.DictWriter(file, list(rows[0]) if rows else ["id"])
     writer.writeheader()

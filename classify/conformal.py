@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy import stats
 
-from classify.experiment.intervals import wilson_interval
+from classify.intervals import wilson_interval
 from galaxies.errors import InputError
 
 FAILURE_CHANCE = 0.01

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from classify.calibration import brier_score, expected_calibration_error
-from classify.experiment.intervals import wilson_interval
+from classify.intervals import wilson_interval
 from classify.resampling import bootstrap_intervals
 from galaxies.errors import InputError
 

@@ -2,7 +2,6 @@
 
 import csv
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,9 +14,9 @@ from classify.metrics import evaluate, table
 from classify.predict import ClassifyPredict
 from classify.service import ClassifierService, Prediction, Questions, load_service
 from classify.tabular.checkpoint_kind import is_joint_checkpoint, is_table_checkpoint
-from classify.train_command import choose_device
 from galaxies.atomic import refuse_existing, whole_file, whole_folder
 from galaxies.command_line import print_json, warn
+from galaxies.device import choose_device
 from galaxies.errors import InputError
 from galaxies.pixels import Stretch
 
@@ -69,7 +68,7 @@ def write_table(
     answers: list[Prediction], class_names: tuple[str, ...], path: Path, *, overwrite: bool = False
 ) -> None:
     """Write id, class, probabilities, set and flags as CSV or Parquet."""
-    rows = [table_row(answer, class_names) for answer in answers]
+    rows = [answer.as_row(class_names) for answer in answers]
     with whole_file(path, overwrite=overwrite) as temporary:
         if path.suffix.lower() == ".parquet":
             import pyarrow
@@ -82,22 +81,6 @@ def write_table(
             writer = csv.DictWriter(file, header)
             writer.writeheader()
             writer.writerows(rows)
-
-
-def table_row(answer: Prediction, class_names: tuple[str, ...]) -> dict[str, Any]:
-    """One row of the table; the same keys for every image."""
-    names = answer.prediction_set
-    return {
-        "id": answer.name,
-        "class": answer.label,
-        **{f"p_{name}": answer.probabilities.get(name) for name in class_names},
-        "set": None if names is None else "|".join(names),
-        "set_size": None if names is None else len(names),
-        "unlike_training": answer.unlike_training,
-        "distance": answer.distance,
-        "disagreement": answer.disagreement,
-        "nearest_training": "|".join(n.id for n in answer.neighbours) or None,
-    }
 
 
 def _answer(

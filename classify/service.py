@@ -143,6 +143,21 @@ class Prediction:
             values["disagreement"] = self.disagreement
         return values
 
+    def as_row(self, class_names: tuple[str, ...]) -> dict[str, Any]:
+        """One row of a table; the same keys for every image."""
+        names = self.prediction_set
+        return {
+            "id": self.name,
+            "class": self.label,
+            **{f"p_{name}": self.probabilities.get(name) for name in class_names},
+            "set": None if names is None else "|".join(names),
+            "set_size": None if names is None else len(names),
+            "unlike_training": self.unlike_training,
+            "distance": self.distance,
+            "disagreement": self.disagreement,
+            "nearest_training": "|".join(n.id for n in self.neighbours) or None,
+        }
+
 
 class ClassifierService:
     """One loaded checkpoint.

@@ -18,6 +18,7 @@ from classify.training_config import TrainingConfig
 from classify.validation_parts import hold_out_calibration
 from galaxies.atomic import folder_lock, refuse_existing, whole_folder
 from galaxies.command_line import config_as_json, print_json, warn
+from galaxies.device import choose_device
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 from galaxies.sources import open_image_set
@@ -71,19 +72,6 @@ def open_synthetic(config: ClassifyTrain, image_set: ImageSet) -> ImageSet | Non
     synthetic = open_image_set(config.synthetic)
     refuse_leaking(synthetic, image_set)
     return align_classes(synthetic, image_set.class_names)
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto`` takes CUDA where there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"there is no device {name!r}; use auto, cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: torch finds no CUDA device; use --device cpu")
-    return device
 
 
 def work_folder(out: Path) -> Path:

@@ -22,6 +22,9 @@ from galaxies.errors import InputError
 _WELL_CONDITIONED = 1e-10
 """Smallest squared ratio of Cholesky pivots that the generalised eigenproblem is trusted with."""
 
+_BLOCK = 512
+"""Columns at a time of a triangular product."""
+
 
 @dataclass(frozen=True)
 class FrechetDistance:
@@ -142,9 +145,20 @@ def _by_generalised_eigenvalues(first: np.ndarray, second: np.ndarray) -> tuple[
     lower = _safe_cholesky(second)
     if lower is None:
         return None
-    reduced = torch.from_numpy(lower).T @ torch.from_numpy(first) @ torch.from_numpy(lower)
-    values = torch.linalg.eigvalsh(reduced).numpy()
+    reduced = _lower_congruence(torch.from_numpy(first), torch.from_numpy(lower))
+    values = torch.linalg.eigvalsh(reduced, UPLO="L").numpy()
     return float(np.sqrt(np.clip(values, 0, None)).sum()), len(values)
+
+
+def _lower_congruence(matrix: torch.Tensor, lower: torch.Tensor) -> torch.Tensor:
+    """Lower triangle of ``L' A L`` by blocks, a third of the arithmetic of two full products."""
+    starts = range(0, len(matrix), _BLOCK)
+    product = torch.cat([matrix[:, s:] @ lower[s:, s : s + _BLOCK] for s in starts], dim=1)
+    result = torch.zeros_like(matrix)
+    for s in starts:
+        columns = slice(0, s + _BLOCK)
+        result[s : s + _BLOCK, columns] = lower[s:, s : s + _BLOCK].T @ product[s:, columns]
+    return result
 
 
 def _safely_positive(matrix: np.ndarray) -> bool:

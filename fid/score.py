@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from fid.cli import ScoreConfig
 from fid.compatible import compatible_distance
@@ -19,6 +18,7 @@ from fid.inputs import FeatureArray, ReadingRules, SavedStatistics, Side, open_s
 from fid.recipes import channel_rule
 from fid.statistics_file import Origin
 from galaxies.command_line import print_json, warn
+from galaxies.device import choose_device
 from galaxies.errors import InputError
 from galaxies.fetch import cache_folder
 from galaxies.image_files import Decoding
@@ -87,7 +87,7 @@ def score_sides(config: ScoreConfig, real: Side, fake: Side) -> Scored:
 
 def build_extractor(config: ScoreConfig) -> FeatureExtractor:
     """The network that the flags ask for."""
-    device = _device(config.device)
+    device = choose_device(config.device)
     kind = config.features.partition(":")[0]
     if kind != "inception":
         for flag, given in (
@@ -182,17 +182,6 @@ def _check(config: ScoreConfig) -> None:
         if config.pairs.suffix.lower() != ".png":
             raise InputError(f"--pairs {config.pairs}: a name that ends in .png is needed")
         refuse_existing(config.pairs, overwrite=config.overwrite)
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError):
-        raise InputError(f"--device {name} is not there; try cpu or auto") from None
-    return device
 
 
 def _refuse_single_image(side: Side) -> None:

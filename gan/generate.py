@@ -66,8 +66,8 @@ class GenerateConfig:
 def run(config: GenerateConfig) -> None:
     """Generate and write."""
     from galaxies.atomic import refuse_existing
+    from galaxies.device import choose_device
     from gan.output import write_interpolation, write_synthetic_set
-    from gan.processes import choose_device
     from gan.sampling import load_generator
 
     if config.out is None:

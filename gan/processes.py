@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import distributed
 
+from galaxies.device import choose_device
 from galaxies.errors import InputError
 
 
@@ -23,21 +24,6 @@ class Processes:
     def leads(self) -> bool:
         """Whether this process writes files and speaks."""
         return self.rank == 0
-
-
-def choose_device(name: str) -> torch.device:
-    """``auto``, ``cpu`` or ``cuda`` to a device.
-
-    Raises
-    ------
-    InputError
-        If CUDA is asked for where there is none.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda: this machine has no CUDA device; use --device cpu")
-    if name == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
 @contextlib.contextmanager

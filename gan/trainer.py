@@ -109,7 +109,7 @@ def train(
         After Ctrl-C or SIGTERM, with everything saved.
     """
     if processes is None:
-        from gan.processes import choose_device
+        from galaxies.device import choose_device
 
         processes = Processes(0, 1, choose_device(config.device))
     preparation = preparation or prepare(config, image_set)

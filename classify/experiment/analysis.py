@@ -14,13 +14,13 @@ from classify.experiment.curves import (
     learning_curve,
     mean_precision_recall,
 )
-from classify.experiment.intervals import clopper_pearson_interval, wilson_interval
 from classify.experiment.measures import MEASURES, OVERALL_MEASURES
 from classify.experiment.operating_points import brier_score, expected_calibration_error
 from classify.experiment.record import ExperimentRecord
 from classify.experiment.scoring import BEST_CLASSIC, BEST_GENERATED, Scores
 from classify.experiment.statistics import holm_adjusted, planned_detectable_effect
 from classify.experiment.verdict import ClaimRule, in_points, interval_in_points
+from classify.intervals import clopper_pearson_interval, wilson_interval
 
 COST_MEASURES = ("recall", "precision")
 """Measured for every class; the others for the augmented class alone."""

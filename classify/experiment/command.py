@@ -33,6 +33,7 @@ from classify.synthetic import refuse_leaking
 from classify.training_config import TrainingConfig
 from galaxies.atomic import write_text
 from galaxies.command_line import config_as_json, print_json, warn
+from galaxies.device import choose_device
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 from galaxies.sources import open_image_set
@@ -301,17 +302,12 @@ def _checked_for_leaks(
 
 
 def _setting(config: ExperimentConfig, folder: Path, class_index: int) -> Setting:
-    device = config.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("--device cuda, but torch finds no CUDA device")
     return Setting(
         folder=folder.resolve(),
         class_index=class_index,
         folds=config.folds,
         seed=config.seed,
-        device=device,
+        device=choose_device(config.device).type,
         threads=config.threads,
         training={
             "model": config.model,

@@ -60,7 +60,7 @@ def classify_predict_joint(config: "ClassifyPredict") -> None:
     """Predict the images of one set, each with its features."""
     from classify.checkpoint import load_classifier
     from classify.reference import read_reference
-    from classify.train_command import choose_device
+    from galaxies.device import choose_device
     from galaxies.sources import open_image_set
 
     if config.csv is not None:

@@ -92,6 +92,29 @@ def test_equal_covariances_leave_the_means(rng, count):
     assert value == pytest.approx(shift @ shift, rel=1e-12)
 
 
+def test_dimensions_beyond_one_block_agree_with_the_factors(rng):
+    d = 1100
+    scale = np.geomspace(1, 0.05, d)
+    sides = [rng.normal(size=(2 * d, d)) * scale, rng.normal(size=(2 * d, d)) * scale[::-1] + 0.1]
+    whole = frechet_distance(*(statistics_of_features(side) for side in sides))
+    assert whole.method == "generalised-eigenvalues"
+    factors = [scipy.linalg.cholesky(np.cov(side, rowvar=False)) for side in sides]
+    assert whole.cross_term == pytest.approx(
+        scipy.linalg.svdvals(factors[0] @ factors[1].T).sum(), rel=1e-12
+    )
+
+
+def test_no_matrix_root_and_few_images_never_form_a_covariance(rng, monkeypatch):
+    """What peers wait for, and what SciPy 1.18 took from them."""
+    monkeypatch.setattr(scipy.linalg, "sqrtm", None)
+    monkeypatch.setattr(FeatureStatistics, "covariance", None)
+    result = frechet_distance(
+        *(statistics_of_features(rng.normal(size=(n, 2048))) for n in (80, 90))
+    )
+    assert result.method == "cross-gram"
+    assert result.rank == 79
+
+
 @pytest.mark.parametrize("counts", [(30, 25), (30, 500), (500, 30), (500, 400)])
 def test_every_way_agrees_with_the_square_root_by_eigenvectors(rng, counts):
     d = 64

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from classify.experiment.intervals import clopper_pearson_interval, wilson_interval
+from classify.intervals import clopper_pearson_interval, wilson_interval
 from galaxies.errors import InputError
 
 counts = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))

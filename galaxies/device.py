@@ -1,0 +1,37 @@
+"""The device that a flag asks for."""
+
+import os
+
+import torch
+
+from galaxies.errors import InputError
+
+
+def choose_device(name: str) -> torch.device:
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N`` to a device that is there.
+
+    ``auto`` takes CUDA where there is one. Without a number, CUDA is the device that torchrun
+    gives this process (``LOCAL_RANK``), else the first.
+
+    Raises
+    ------
+    InputError
+        If this machine has no such device.
+    """
+    found = torch.cuda.is_available()
+    if name == "auto":
+        name = "cuda" if found else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"--device {name}: unknown; use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not found:
+        raise InputError(f"--device {name}: this machine has no CUDA device; use --device cpu")
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    if device.type == "cuda" and device.index >= torch.cuda.device_count():
+        count = torch.cuda.device_count()
+        raise InputError(f"--device {name}: this machine has {count} CUDA devices, from cuda:0")
+    if device.type not in ("cpu", "cuda"):
+        raise InputError(f"--device {name}: only cpu and cuda are supported")
+    return device

@@ -41,7 +41,7 @@ from pathlib import Path
 from PIL import Image
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchvision.transforms.functional import pil_to_tensor
-real, fake, weights = sys.argv[1:]
+real, fake, weights = sys.argv[1:4]
 metric = FrechetInceptionDistance(feature=2048, feature_extractor_weights_path=weights)
 for folder, is_real in ((real, True), (fake, False)):
     files = sorted(Path(folder).iterdir())

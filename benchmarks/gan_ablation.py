@@ -66,6 +66,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "tail, convolutional D": {"discriminator": "convolutional"},
     "tail, spectral norm D": {"discriminator": "convolutional", "spectral_norm": True},
     "tail, convolutional G": {"generator": "convolutional", "class_from": 16},
+    "tail, rate 5e-4": {"learning_rate": 5e-4, "discriminator_learning_rate": 5e-4},
+    "tail, discriminator rate 4e-4": {"discriminator_learning_rate": 4e-4},
     "tail, width 0.5": {"width": 0.5},
     "tail, width 2": {"width": 2.0},
 }
@@ -257,7 +259,7 @@ class Bench:
         found: dict[str, Any] = {}
         for name, judge in self.judges.items():
             verdict = judge.judge(index, made)
-            reals = judge.validation_features[chosen]
+            reals = judge.validation_features[judge.validation_labels == index]
             trained = judge.train_features[judge.train_labels == index]
             features = judge.features(made)
             # Recall and coverage need neighbours: training and held-out reals together.

@@ -267,15 +267,21 @@ def _physics(material: _Material) -> Result:
     values = {
         "without_object": {"real": empty[0], "fake": empty[1]},
         "unit": "real standard deviations",
-        "measurements": {item.name: dataclasses.asdict(item) for item in compared},
+        "measurements": {item.name: dataclasses.asdict(item) for item in compared.measurements},
+        "differing": compared.differing,
+        "chance": compared.chance,
     }
     text = [
         f"physics: {item.name} {item.distance:.3f} ({item.low:.3f} to {item.high:.3f}); at "
         f"{item.count} images a side {item.at_floor_count:.3f}, real against real "
         f"{item.floor:.3f} (95 % below {item.floor_high:.3f})"
         + (" DIFFERS" if item.differs else "")
-        for item in compared
+        for item in compared.measurements
     ]
+    text.append(
+        f"physics: {compared.differing} of {len(compared.measurements)} differ; splits of the "
+        f"real set lie as far out in {compared.chance:.0%}"
+    )
     if max(empty) > 0:
         text.append(
             f"physics: no object on {empty[0]:.1%} of the real and {empty[1]:.1%} of the "

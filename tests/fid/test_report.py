@@ -26,7 +26,7 @@ def test_every_measure_has_its_line_and_its_key(pixel_features, sides, capsys, t
         assert any(line.startswith(start) for line in lines), start
     for start in ("manifold: ", "MIND: ", "copies: ", "copying test: ", "pairs: "):
         assert any(line.startswith(start) for line in lines), start
-    assert sum(line.startswith("physics: ") for line in lines) == 11
+    assert sum(line.startswith("physics: ") for line in lines) == 12
     with Image.open(pairs) as sheet:
         assert sheet.size[0] > 700
     assert main([*sides, *PIXELS, "--json"]) == 0

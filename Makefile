@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 
-.PHONY: demo test check format clean
+.PHONY: demo test check format clean browser
 
 # Installed once; again when pyproject.toml changes.
 $(VENV)/installed: pyproject.toml
@@ -34,8 +34,16 @@ check: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# Chromium for the tests of the web page, from the system's packages where that is possible;
+# where it is not, these tests skip with a reason.
+browser:
+	@command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null \
+	|| { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null \
+	&& timeout 240 sh -c 'apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium' >/dev/null 2>&1; } \
+	|| echo "no Chromium: the browser tests will skip"
+
 # A process per core with one thread each: networks this small are slower on two threads.
-test: check
+test: check browser
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadfile
 
 format: $(VENV)/installed-dev

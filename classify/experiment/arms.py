@@ -354,4 +354,7 @@ def _images_in_words(kind: str, value: str | None) -> str:
     }[kind]
     if value == "balance":
         return f"{what} up to the size of the largest class"
-    return f"{_value(value, 1.0):g} {what} per real one of the class"
+    dose = _value(value, 1.0)
+    if dose == 1:
+        return f"as many {what} as real ones of the class"
+    return f"{dose:g} {what} per real one of the class"

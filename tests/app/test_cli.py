@@ -1,10 +1,14 @@
-"""``classify-app``: what it refuses in one line, and how fast it answers for help."""
+"""``classify-app``: what it refuses in one line, what it loads, the endpoint alone."""
 
+import json
 import socket
 import subprocess
 import sys
-import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,10 +52,42 @@ def test_a_port_in_use(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> 
         assert "choose another with --port" in complaint(capsys, checkpoint, "--port", port)
 
 
-def test_help_is_fast() -> None:
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "app.cli", "--help"], check=True, capture_output=True)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 1.5  # 0.4 s on an idle core; loading torch alone takes longer than this
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from app.cli import main; main(['--help']); "
+        "heavy = {'torch', 'streamlit', 'fastapi', 'matplotlib'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--api-only" in done.stdout
+
+
+def test_the_endpoint_alone_needs_no_page(
+    start_app: Callable[..., Any], checkpoint: Path, galaxy_files: list[tuple[str, bytes]]
+) -> None:
+    server = start_app(checkpoint, "--api-only")
+    with urllib.request.urlopen(f"{server.address}/health") as reply:
+        assert reply.status == 200
+    body = b'--edge\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    body += galaxy_files[0][1] + b"\r\n--edge--\r\n"
+    kind = {"Content-Type": "multipart/form-data; boundary=edge"}
+    request = urllib.request.Request(f"{server.address}/predict", body, kind)
+    with urllib.request.urlopen(request) as reply:
+        (answer,) = json.load(reply)["predictions"]
+    assert answer["class"] in ("double", "round", "elongated")
+    with pytest.raises(urllib.error.HTTPError) as missing:
+        urllib.request.urlopen(server.address)
+    assert missing.value.code == 404
+    server.stop()
+    assert server.errors() == ""
+
+
+def test_serving_the_endpoint_loads_no_plots() -> None:
+    code = (
+        "import sys, app.endpoint, app.served, app.answers; "
+        "heavy = {'streamlit', 'matplotlib', 'classify.train_command'} & set(sys.modules); "
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

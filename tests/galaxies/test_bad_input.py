@@ -312,10 +312,7 @@ def test_a_folder_that_may_not_be_written(refused, class_folder, tmp_path):
     assert "permission denied" in refused("pack", class_folder, closed / "o.h5", "--size", 16)
 
 
-def test_help_is_fast():
-    import time
-
-    start = time.perf_counter()
+def test_help_loads_nothing_heavy():
     done = subprocess.run(
         [sys.executable, "-c", "from galaxies.cli import main; main(['pack', '--help'])"],
         capture_output=True,
@@ -335,4 +332,3 @@ def test_help_is_fast():
         check=True,
     )
     assert loaded.stdout.strip() == "[]"
-    assert time.perf_counter() - start < 20

@@ -52,6 +52,9 @@ class ClassifyPredict:
     """Leave out images that cannot be used, and count them."""
     shard: str | None = None
     """I/N: only every N-th image, from the I-th (1 to N), to share the work of many machines."""
+    dask: str | None = None
+    """Address of a Dask scheduler, such as tcp://host:8786, whose workers share the images (extra
+    dask); they need to see the checkpoint and the images under the same paths."""
     batch_size: int = 256
     """Images in memory at once."""
     device: str = "auto"
@@ -72,6 +75,8 @@ class ClassifyPredict:
             raise InputError("--neighbours and --dropout-samples must not be negative")
         if self.csv is not None and self.csv.suffix.lower() not in (".csv", ".parquet"):
             raise InputError(f"--csv {self.csv} must end in .csv or .parquet")
+        if self.dask is not None and self.grad_cam is not None:
+            raise InputError("--grad-cam writes its pictures on one machine; leave out --dask")
         if self.shard is not None:
             self.shard_numbers()
 

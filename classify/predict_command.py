@@ -1,6 +1,8 @@
 """What ``classify-predict`` does once its arguments are read."""
 
 import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,21 +40,18 @@ def classify_predict(config: ClassifyPredict) -> None:
         _require_parquet(config.csv)
     if config.grad_cam is not None:
         refuse_existing(config.grad_cam, overwrite=config.overwrite)
-    stretch = None if config.fits_range is None else Stretch(*config.fits_range)
-    service = load_service(
-        config.checkpoint,
-        choose_device(config.device),
-        crop=config.crop,
-        fits=FitsReading(config.hdu, stretch),
-    )
-    items = list_items(config.images, service.reader, side=config.side, recursive=config.recursive)
-    first, count = config.shard_numbers()
-    items = items[first - 1 :: count]
-    if config.grad_cam is None:
-        answers, labels = _answer(config, service, items, None)
+    service, items = open_service_and_items(config)
+    if config.dask is not None:
+        from classify.predict_on_dask import answered_on_dask
+
+        answers, labels = _gather(config, answered_on_dask(config, len(items)), len(items))
+    elif config.grad_cam is None:
+        batches = answered_batches(config, service, items)
+        answers, labels = _gather(config, batches, len(items))
     else:
         with whole_folder(config.grad_cam, overwrite=config.overwrite) as folder:
-            answers, labels = _answer(config, service, items, folder)
+            batches = answered_batches(config, service, items, folder)
+            answers, labels = _gather(config, batches, len(items))
     if config.csv is not None:
         write_table(answers, service.class_names, config.csv, overwrite=config.overwrite)
     if config.json:
@@ -62,6 +61,57 @@ def classify_predict(config: ClassifyPredict) -> None:
             print(_line(answer))
     if config.evaluate:
         _evaluate(config, service, answers, labels)
+
+
+def open_service_and_items(config: ClassifyPredict) -> tuple[ClassifierService, list[Item]]:
+    """The classifier, and every image that is asked about, unread."""
+    stretch = None if config.fits_range is None else Stretch(*config.fits_range)
+    service = load_service(
+        config.checkpoint,
+        choose_device(config.device),
+        crop=config.crop,
+        fits=FitsReading(config.hdu, stretch),
+    )
+    items = list_items(config.images, service.reader, side=config.side, recursive=config.recursive)
+    first, count = config.shard_numbers()
+    return service, items[first - 1 :: count]
+
+
+@dataclass(frozen=True)
+class AnsweredBatch:
+    """The answers for one batch, the labels of its images, and why others could not be used."""
+
+    answers: list[Prediction]
+    labels: list[str | None]
+    bad: list[str]
+
+
+def answered_batches(
+    config: ClassifyPredict,
+    service: ClassifierService,
+    items: list[Item],
+    folder: Path | None = None,
+) -> Iterator[AnsweredBatch]:
+    """Read and predict batch after batch; evidence pictures go to ``folder``."""
+    questions = Questions(
+        level=config.level,
+        set_kind=config.set_kind,
+        neighbours=config.neighbours,
+        grad_cam=folder is not None,
+        average_symmetries=config.average_symmetries,
+        dropout_samples=config.dropout_samples,
+    )
+    done = 0
+    for batch in read_batches(items, service.reader, config.batch_size):
+        answers: list[Prediction] = []
+        if batch.items:
+            names = [item.name for item in batch.items]
+            answers = service.predict_pixels(names, batch.pixels, questions)
+            if folder is not None:
+                _write_evidence(answers, batch, service, folder, start=done)
+        done += len(answers)
+        labels = [item.label for item in batch.items]
+        yield AnsweredBatch(answers, labels, [reason for _, reason in batch.bad])
 
 
 def write_table(
@@ -83,38 +133,25 @@ def write_table(
             writer.writerows(rows)
 
 
-def _answer(
-    config: ClassifyPredict, service: ClassifierService, items: list[Item], folder: Path | None
+def _gather(
+    config: ClassifyPredict, batches: Iterator[AnsweredBatch], count: int
 ) -> tuple[list[Prediction], list[str | None]]:
-    questions = Questions(
-        level=config.level,
-        set_kind=config.set_kind,
-        neighbours=config.neighbours,
-        grad_cam=folder is not None,
-        average_symmetries=config.average_symmetries,
-        dropout_samples=config.dropout_samples,
-    )
     answers: list[Prediction] = []
     labels: list[str | None] = []
     bad: list[str] = []
-    with tqdm(total=len(items), desc="classify-predict", unit="image", leave=False) as bar:
-        for batch in read_batches(items, service.reader, config.batch_size):
-            bad += [reason for _, reason in batch.bad]
-            if batch.items:
-                names = [item.name for item in batch.items]
-                found = service.predict_pixels(names, batch.pixels, questions)
-                if folder is not None:
-                    _write_evidence(found, batch, service, folder, start=len(answers))
-                answers += found
-                labels += [item.label for item in batch.items]
-            bar.update(len(batch.items) + len(batch.bad))
+    with tqdm(total=count, desc="classify-predict", unit="image", leave=False) as bar:
+        for batch in batches:
+            answers += batch.answers
+            labels += batch.labels
+            bad += batch.bad
+            bar.update(len(batch.answers) + len(batch.bad))
     if bad and not config.skip_bad:
         raise InputError(
-            f"{len(bad)} of {len(items)} images cannot be used (--skip-bad leaves them out): "
+            f"{len(bad)} of {count} images cannot be used (--skip-bad leaves them out): "
             + "; ".join(bad)
         )
     if bad:
-        warn(f"left out {len(bad)} of {len(items)} images: " + "; ".join(bad))
+        warn(f"left out {len(bad)} of {count} images: " + "; ".join(bad))
     if not answers:
         raise InputError("no image is left to predict")
     return answers, labels

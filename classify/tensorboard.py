@@ -6,8 +6,8 @@ from typing import Any
 from galaxies.errors import InputError
 
 
-def write_events(history: list[dict[str, Any]], folder: Path) -> None:
-    """Write every number of the history as a scalar.
+def require_tensorboard() -> None:
+    """Refuse before a long training what could not be written after it.
 
     Raises
     ------
@@ -15,9 +15,15 @@ def write_events(history: list[dict[str, Any]], folder: Path) -> None:
         If the package tensorboard is not installed.
     """
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        import torch.utils.tensorboard  # noqa: F401
     except ImportError:
-        raise InputError("--tensorboard needs a package: pip install tensorboard") from None
+        raise InputError("--tensorboard needs: pip install 'galaxy-augment[tensorboard]'") from None
+
+
+def write_events(history: list[dict[str, Any]], folder: Path) -> None:
+    """Write every number of the history as a scalar."""
+    from torch.utils.tensorboard import SummaryWriter
+
     with SummaryWriter(str(folder)) as writer:
         for entry in history:
             for name, value in entry.items():

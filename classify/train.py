@@ -49,7 +49,7 @@ class ClassifyTrain(TrainingConfig):
     examples: int = 2000
     """Training images kept in the checkpoint, to show nearest ones and flag unlike images."""
     tensorboard: bool = False
-    """Also write the curves for TensorBoard, into --out (needs the package tensorboard)."""
+    """Also write the curves for TensorBoard, into --out (extra tensorboard)."""
     device: str = "auto"
     """auto, cpu, or cuda."""
     dry_run: bool = False

@@ -45,6 +45,10 @@ def classify_train(config: ClassifyTrain) -> None:
     )
     if not config.resume:
         refuse_existing(out, overwrite=config.overwrite)
+    if config.tensorboard:
+        from classify.tensorboard import require_tensorboard
+
+        require_tensorboard()
     device = choose_device(config.device)
     image_set = open_data(config)
     if config.ensemble:

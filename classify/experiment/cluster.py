@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from classify.dask_client import connect_to_dask
 from classify.experiment.generators import GeneratorUnit
 from classify.experiment.laboratory import Laboratory, Setting
 from classify.experiment.units import ClassifierUnit, UnitOutput, UnitStore
-from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 
 _AT_ONCE_PER_THREAD = 2  # units in flight: enough to keep workers busy, few claims held
@@ -32,20 +32,12 @@ def run_on_dask(
     Raises
     ------
     InputError
-        If dask is not installed or nothing answers at the address.
+        If dask is not installed, nothing answers at the address, or there is no worker.
     """
-    try:
-        from distributed import Client, as_completed
-    except ImportError:
-        raise InputError("--dask needs: pip install 'galaxy-augment[dask]'") from None
-    try:
-        client = Client(address, timeout="20s")
-    except (OSError, ValueError) as error:
-        raise InputError(f"no Dask scheduler answers at {address} ({error})") from None
+    client, threads = connect_to_dask(address)
+    from distributed import as_completed
+
     with client:
-        threads = sum(worker["nthreads"] for worker in client.scheduler_info()["workers"].values())
-        if threads == 0:
-            raise InputError(f"the Dask scheduler at {address} has no workers")
         images = client.scatter(
             (laboratory.image_set, laboratory.units), broadcast=True, hash=False
         )

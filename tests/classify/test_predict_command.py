@@ -253,3 +253,25 @@ def test_a_folder_that_is_no_checkpoint_is_refused(
 def test_a_tensor_of_another_size_is_refused(checkpoint: Path) -> None:
     with pytest.raises(InputError, match="16x16 with 3 channels, got 32x32 with 1"):
         load_classifier(checkpoint).logits(torch.zeros(1, 1, 32, 32, dtype=torch.uint8))
+
+
+def test_a_dask_cluster_gives_the_same_table(
+    checkpoint: Path,
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    distributed = pytest.importorskip("distributed", reason="needs the dask extra")
+    words = [str(checkpoint), str(folder), "--recursive", "--batch-size", "7", "--csv"]
+    assert run([*words, str(tmp_path / "here.csv")]) == 0
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as cluster:
+        there = [*words, str(tmp_path / "there.csv"), "--dask", cluster.scheduler_address]
+        assert run(there) == 0
+    assert (tmp_path / "there.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
+    monkeypatch.setattr("classify.dask_client.PATIENCE", "1s")
+    assert run([*words, str(tmp_path / "none.csv"), "--dask", "tcp://127.0.0.1:1"]) == 2
+    assert "no Dask scheduler answers at tcp://127.0.0.1:1" in capsys.readouterr().err
+    assert not (tmp_path / "none.csv").exists()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -246,3 +247,26 @@ def test_members_trained_on_other_images_are_refused(
     arguments = ["--data", str(tmp_path / "other.h5"), "--out", str(tmp_path / "both")]
     assert run([*arguments, "--ensemble", str(checkpoint), str(checkpoint)]) == 2
     assert "trained on other images" in capsys.readouterr().err
+
+
+def test_curves_for_tensorboard(little_path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    words = ["--data", str(little_path), *FAST, "--tensorboard"]
+    assert run([*words, "--out", str(tmp_path / "made")]) == 0
+    events = EventAccumulator(str(tmp_path / "made" / "tensorboard")).Reload()
+    assert "train_loss" in events.Tags()["scalars"]
+
+
+def test_without_tensorboard_nothing_is_trained_first(
+    little_path: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    words = ["--data", str(little_path), "--tensorboard", "--out", str(tmp_path / "made")]
+    assert run(words) == 2
+    assert "galaxy-augment[tensorboard]" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """Splits: the published supports, groups, small classes, and what a file keeps."""
 
 import dataclasses
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -9,8 +10,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from galaxies.allocation import side_counts
+from galaxies.catalogue import CatalogueColumns
 from galaxies.errors import InputError
 from galaxies.hdf5 import read_hdf5, write_hdf5
+from galaxies.sources import open_image_set
 from galaxies.split import split_groups, split_labels, split_rest, split_set, store_split
 
 DECALS_COUNTS = np.array([1081, 1853, 2645, 2027, 334, 2043, 1829, 2628, 1423, 1873])
@@ -175,3 +178,27 @@ def test_a_crash_leaves_the_old_file(tiny_set, tmp_path, monkeypatch):
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["set.h5"]
     assert read_hdf5(path).split is None
+
+
+def test_fields_that_stay_together_share_no_cut_outs(real_data):
+    """Files of aries are named EXPOSURE_ROW_COLUMN_NUMBER; nearer than 64 pixels they overlap."""
+    folder = real_data("data/aries")
+    whole = open_image_set(folder, columns=CatalogueColumns(group="field"))
+
+    def overlapping(image_set):
+        places = [Path(name).stem.rsplit("_", 3) for name in image_set.ids]
+        exposures = np.array([place[0] for place in places])
+        position = np.array([[int(value) for value in place[1:3]] for place in places])
+        train, test = image_set.split == 0, image_set.split == 2
+        found = 0
+        for exposure in np.unique(exposures):
+            here = exposures == exposure
+            gaps = np.abs(position[here & test][:, None] - position[here & train][None])
+            found += int((gaps.max(axis=2) < 64).any(axis=1).sum()) if gaps.size else 0
+        return found, int(test.sum())
+
+    assert overlapping(split_set(whole, (0.8, 0, 0.2), seed=0))[0] == 0
+    careless, count = overlapping(
+        split_set(dataclasses.replace(whole, group=None), (0.8, 0, 0.2), seed=0)
+    )
+    assert careless > 0.4 * count

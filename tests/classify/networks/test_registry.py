@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from classify.networks.network import Network
+from classify.networks.pretrained import pretrained_weights
 from classify.networks.registry import NetworkSpecification, build
+from classify.training_config import TrainingConfig
 from galaxies.errors import InputError
 
 
@@ -85,3 +87,41 @@ def test_any_timm_name_works() -> None:
     assert isinstance(network, Network)
     images = torch.randn(2, 4, 64, 64, generator=torch.Generator().manual_seed(0))
     assert torch.allclose(network.head(network.features(images)), network(images))
+
+
+def test_weights_of_the_hub_are_those_of_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a network: the library is asked for its pretrained model of that name."""
+    timm = pytest.importorskip("timm")
+    create, asked = timm.create_model, []
+
+    def create_without_a_download(name: str, pretrained: bool = False) -> torch.nn.Module:
+        asked.append((name, pretrained))
+        torch.manual_seed(5)
+        return create(name)
+
+    monkeypatch.setattr(timm, "create_model", create_without_a_download)
+    config = TrainingConfig(model="efficientnetv2-b0", weights="imagenet")
+    found = pretrained_weights(config)
+    assert found is not None
+    assert asked == [("tf_efficientnetv2_b0", True)]
+    specification = NetworkSpecification("efficientnetv2-b0", 3, 64, 4)
+    monkeypatch.undo()
+    network = build(specification, pretrained=found.state, pretrained_source="the hub")
+    own = network.state_dict()
+    assert torch.equal(own["trunk.body.conv_stem.weight"], found.state["conv_stem.weight"])
+
+
+@pytest.mark.parametrize("name", ["efficientnetv2-b0", "resnet50"])
+def test_without_a_connection_a_file_is_asked_for(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timm = pytest.importorskip("timm")
+    torchvision = pytest.importorskip("torchvision")
+
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    monkeypatch.setattr(torchvision.models, "get_model_weights", offline)
+    with pytest.raises(InputError, match=rf"weights of {name} .*no route.* --weights FILE"):
+        pretrained_weights(TrainingConfig(model=name, weights="imagenet"))

@@ -140,13 +140,18 @@ def _by_generalised_eigenvalues(first: np.ndarray, second: np.ndarray) -> tuple[
     alive = (np.diagonal(first) > 0) & (np.diagonal(second) > 0)
     if not alive.all():
         first, second = first[np.ix_(alive, alive)], second[np.ix_(alive, alive)]
-    if not alive.any() or not _safely_positive(first):
+    if not alive.any():
         return None
     lower = _safe_cholesky(second)
     if lower is None:
         return None
     reduced = _lower_congruence(torch.from_numpy(first), torch.from_numpy(lower))
     values = torch.linalg.eigvalsh(reduced, UPLO="L").numpy()
+    # The smallest eigenvalue of C1 is at least that of L' C1 L over the norm of C2, and no pivot
+    # lies below it: mostly that is enough to know that C1 is safe, without its Cholesky factor.
+    least = values[0] / np.abs(second).sum(axis=0).max() / np.diagonal(first).max()
+    if least <= _WELL_CONDITIONED and _safe_cholesky(first) is None:
+        return None
     return float(np.sqrt(np.clip(values, 0, None)).sum()), len(values)
 
 
@@ -159,10 +164,6 @@ def _lower_congruence(matrix: torch.Tensor, lower: torch.Tensor) -> torch.Tensor
         columns = slice(0, s + _BLOCK)
         result[s : s + _BLOCK, columns] = lower[s:, s : s + _BLOCK].T @ product[s:, columns]
     return result
-
-
-def _safely_positive(matrix: np.ndarray) -> bool:
-    return _safe_cholesky(matrix) is not None
 
 
 def _safe_cholesky(matrix: np.ndarray) -> np.ndarray | None:

@@ -54,6 +54,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "tail, hinge": {"loss": "hinge"},
     "tail with LeCam": {"lecam": 0.1},
     "tail without noise": {"pixel_noise": False},
+    "tail without start at sky": {"start_at_sky": False},
+    "tail without standardising": {"standardise": False},
     "tail without average": {"ema_images": 0.0},
     "tail without deviation": {"minibatch_deviation": False},
     "tail without ramp": {"condition_from": 0.0, "condition_full": 0.0},

@@ -32,6 +32,12 @@ class PartChoices:
     """Length of the latent vector z."""
     pixel_noise: bool | None = None
     """Feed fresh noise to every resolution of the style generator: grain costs no capacity."""
+    start_at_sky: bool | None = None
+    """Begin the style generator at images of the sky instead of a mottled mid-grey, of which a
+    short training never gets rid."""
+    standardise: bool | None = None
+    """Show the residual discriminator how far an image lies above the sky, in standard deviations
+    of the training images; else it sees a large constant with little upon it."""
     class_from: int | None = None
     """Resolution from which the class enters the generator; below it all classes share
     (Khorram et al. 2024). 4: everywhere."""
@@ -97,6 +103,8 @@ class Parts:
     discriminator: DiscriminatorName
     latent: int
     pixel_noise: bool
+    start_at_sky: bool
+    standardise: bool
     class_from: int
     class_bound: float
     projection: bool
@@ -142,6 +150,10 @@ class Parts:
         _require(self.class_from in (4, 8, 16, 32), "class_from", "4, 8, 16 or 32", self.class_from)
         if self.pixel_noise and self.generator != "style":
             raise InputError("--pixel-noise True needs --generator style")
+        if self.start_at_sky and self.generator != "style":
+            raise InputError("--start-at-sky True needs --generator style")
+        if self.standardise and self.discriminator != "residual":
+            raise InputError("--standardise True needs --discriminator residual")
         if self.fake_symmetries and self.symmetries == "none":
             raise InputError("--fake-symmetries True needs --symmetries square or rotations")
 
@@ -156,6 +168,8 @@ DCGAN = Parts(
     discriminator="convolutional",
     latent=100,
     pixel_noise=False,
+    start_at_sky=False,
+    standardise=False,
     class_from=4,
     class_bound=0.0,
     projection=False,
@@ -187,6 +201,8 @@ TAIL = Parts(
     discriminator="residual",
     latent=128,
     pixel_noise=True,
+    start_at_sky=True,
+    standardise=True,
     class_from=4,
     class_bound=0.0,
     projection=True,
@@ -225,6 +241,9 @@ def resolve_parts(recipe: RecipeName, choices: PartChoices) -> Parts:
     }
     if changed.get("generator", "style") == "convolutional" and recipe == "tail":
         changed.setdefault("pixel_noise", False)
+        changed.setdefault("start_at_sky", False)
+    if changed.get("discriminator", "residual") == "convolutional" and recipe == "tail":
+        changed.setdefault("standardise", False)
     if changed.get("symmetries") == "none":
         changed.setdefault("fake_symmetries", False)
     if changed.get("condition_full") == 0:

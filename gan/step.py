@@ -24,6 +24,7 @@ from gan.objective import (
 )
 from gan.recipes import Parts
 from gan.synchronised_norm import is_distributed
+from gan.tail_networks import standardise, start_at_sky
 from gan.training_data import BATCH_DRAWS, TrainingData
 
 METRICS = (
@@ -95,7 +96,11 @@ class TrainingStep:
         self.batch_size, self.rank, self.world = batch_size, rank, world
         initial = torch.Generator().manual_seed(seed)
         self.generator = build_generator(shape, parts, initial).to(device)
+        if parts.start_at_sky:
+            start_at_sky(self.generator, data.sky)
         self.discriminator = build_discriminator(shape, parts, initial).to(device)
+        if parts.standardise:
+            standardise(self.discriminator, data.sky, data.contrast)
         self.average = copy.deepcopy(self.generator).requires_grad_(False).eval()
         self.optimizers = {
             "generator": _adam(self.generator, parts.learning_rate, parts, device),

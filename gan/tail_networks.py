@@ -26,6 +26,9 @@ CLASS_EMBEDDING = 64
 STYLE = 128
 """Length of the style vector w."""
 
+SKY_CONTRAST = 0.1
+"""Factor on the first images' deviation from the sky."""
+
 LEAK = 0.2
 GAIN = math.sqrt(2 / (1 + LEAK**2))
 
@@ -202,6 +205,8 @@ class ResidualDiscriminator(nn.Module):
     """From images to one logit each: unconditional part plus projection of the class."""
 
     has_batch_norm = False
+    sky: Tensor
+    contrast: Tensor
 
     def __init__(self, classes: int, channels: int, size: int, width: float, parts: Parts) -> None:
         super().__init__()
@@ -210,6 +215,8 @@ class ResidualDiscriminator(nn.Module):
         plane = classes > 1 and not parts.projection
         self.plane = nn.Embedding(classes, size * size) if plane else None
         top = tail_channels(size, width)
+        self.register_buffer("sky", torch.zeros(channels, 1, 1))
+        self.register_buffer("contrast", torch.ones(()))
         self.from_image = nn.Conv2d(channels + int(plane), top, 3, padding=1)
         self.blocks = nn.ModuleList()
         resolution, inputs = size, top
@@ -228,6 +235,7 @@ class ResidualDiscriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor, conditioning: Tensor) -> Tensor:
         """(N,) float32 logits of (N, C, S, S) images with (N,) labels."""
+        images = (images - self.sky) / self.contrast
         if self.plane is not None:
             plane = self.plane(labels).view(-1, 1, *images.shape[-2:])
             images = torch.cat([images, (conditioning * plane).to(images.dtype)], dim=1)
@@ -270,6 +278,27 @@ def initialise_tail(network: nn.Module, generator: torch.Generator) -> None:
             _fill_linear(module, 1.0, generator)
     if isinstance(network, StyleGenerator):
         nn.init.normal_(network.start, generator=generator)
+
+
+@torch.no_grad()
+def start_at_sky(network: nn.Module, sky: Tensor) -> None:
+    """Let the first images be sky, (C,) levels in [-1, 1], with little structure upon it."""
+    if not isinstance(network, StyleGenerator):
+        raise TypeError(f"{type(network).__name__} has no layer that could begin at the sky")
+    for layer in network.to_images:
+        assert isinstance(layer, nn.Conv2d)
+        layer.weight.mul_(SKY_CONTRAST)
+    lowest = network.to_images[0].bias
+    assert isinstance(lowest, Tensor)
+    lowest.copy_(sky)
+
+
+def standardise(network: nn.Module, sky: Tensor, contrast: Tensor) -> None:
+    """Let a discriminator see images above the (C,) sky in units of their contrast, a scalar."""
+    if not isinstance(network, ResidualDiscriminator):
+        raise TypeError(f"{type(network).__name__} takes its images as they are")
+    network.sky.copy_(sky[:, None, None])
+    network.contrast.copy_(contrast)
 
 
 def _he_deviation(module: ModulatedConvolution) -> float:

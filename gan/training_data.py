@@ -43,6 +43,8 @@ class TrainingData:
         (s,) int64: the symmetries that are drawn; only the identity where there are none.
     sky : Tensor
         (C,) float32 level of the sky in [-1, 1].
+    contrast : Tensor
+        Scalar float32: root mean square of the images above the sky.
     stretch : Stretch or None
         How flux becomes network input.
     """
@@ -54,6 +56,7 @@ class TrainingData:
     permutation: Tensor
     symmetries: Tensor
     sky: Tensor
+    contrast: Tensor
     stretch: Stretch | None
 
     @property
@@ -134,7 +137,9 @@ def prepare_training_data(
         position.get(int(full_permutation[index]), place) for place, index in enumerate(classes)
     ]
     probabilities = class_probabilities(counts, [position[index] for index in chosen], parts)
-    sample = pixels[:: max(1, len(pixels) // 1000)]
+    sample = to_network(pixels[:: max(1, len(pixels) // 1000)], images.stretch)
+    sky = sky_level(sample)
+    above = sample - sky[:, None, None]
     return TrainingData(
         pixels=pixels.to(device),
         starts=torch.from_numpy(np.concatenate([[0], np.cumsum(counts)[:-1]])).to(device),
@@ -144,7 +149,8 @@ def prepare_training_data(
         symmetries=torch.tensor(
             allowed_symmetries(parts.symmetries, classes, full_permutation), device=device
         ),
-        sky=sky_level(to_network(sample, images.stretch)).to(device),
+        sky=sky.to(device),
+        contrast=above.square().mean().sqrt().clamp_min(1e-3).to(device),
         stretch=images.stretch,
     )
 

@@ -152,7 +152,9 @@ def test_the_class_changes_the_image_only_as_far_as_it_matters(recipe, generator
 @pytest.mark.parametrize("generator_name", ["convolutional", "style"])
 def test_class_enters_late_where_asked(generator_name):
     """Below ``class_from`` the classes share everything: their coarse structure is the same."""
-    parts = dataclasses.replace(TAIL, generator=generator_name, class_from=32, pixel_noise=False)
+    parts = dataclasses.replace(
+        TAIL, generator=generator_name, class_from=32, pixel_noise=False, start_at_sky=False
+    )
     ours, _ = build(parts, classes=2, size=32, width=0.25)
     if generator_name == "style":
         styles = ours.styles(torch.ones(1, ours.latent), torch.tensor([1]), FULL)
@@ -171,7 +173,9 @@ def test_minibatch_deviation_is_the_deviation_within_groups_of_four():
 
 
 def test_spectral_norm_bounds_every_layer_and_keeps_the_global_random_state():
-    parts = dataclasses.replace(TAIL, discriminator="convolutional", spectral_norm=True)
+    parts = dataclasses.replace(
+        TAIL, discriminator="convolutional", spectral_norm=True, standardise=False
+    )
     state = torch.get_rng_state()
     _, judge = build(parts, classes=2, size=32, width=0.25)
     assert torch.equal(state, torch.get_rng_state())

@@ -44,6 +44,36 @@ def test_every_part_trains_both_networks(make_step, changes):
     assert torch.isfinite(step.sums).all()
 
 
+def test_the_first_images_are_sky_where_asked(make_step):
+    def first_images(**changes):
+        step = make_step(**changes)
+        latent = torch.randn(16, step.parts.latent, generator=torch.Generator().manual_seed(0))
+        labels = torch.zeros(16, dtype=torch.int64)
+        with torch.no_grad():
+            return step.generator(latent, labels, torch.tensor(1.0)), step.data.sky
+
+    images, sky = first_images(start_at_sky=True)
+    torch.testing.assert_close(images.mean(dim=(0, 2, 3)), sky, atol=0.15, rtol=0)
+    mottled, _ = first_images(start_at_sky=False)
+    assert mottled.std() > 5 * images.std()
+
+
+def test_the_discriminator_sees_deviations_from_the_sky(make_step):
+    """The same step on images that are shifted and scaled has the same first logits."""
+    plain, standard = make_step(standardise=False), make_step(standardise=True)
+    images = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    labels, full = torch.zeros(8, dtype=torch.int64), torch.tensor(1.0)
+    data = standard.data
+    raw = images * data.contrast + data.sky[:, None, None]
+    with torch.no_grad():
+        torch.testing.assert_close(
+            standard.discriminator(raw, labels, full), plain.discriminator(images, labels, full)
+        )
+    real = data.batch(torch.rand(64, 3, generator=torch.Generator().manual_seed(1)))[0]
+    above = (real - data.sky[:, None, None]) / data.contrast
+    assert above.square().mean().sqrt().item() == pytest.approx(1, abs=0.15)
+
+
 def test_same_seed_same_bytes_and_another_seed_others(make_step):
     first, second, other = make_step(), make_step(), make_step(seed=1)
     for step in (first, second, other):

@@ -190,8 +190,11 @@ def table_of(rows: list[dict[str, Any]], rare: str) -> str:
 
 
 def mean_and_deviation(values: list[float]) -> str:
-    text = f"{np.nanmean(values):.3f}"
-    return text + (f" ± {np.nanstd(values, ddof=1):.3f}" if len(values) > 1 else "")
+    known = np.array([value for value in values if np.isfinite(value)])
+    if len(known) == 0:
+        return "–"
+    text = f"{known.mean():.3f}"
+    return text + (f" ± {known.std(ddof=1):.3f}" if len(known) > 1 else "")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,11 @@ WON_LOGIT = 8.0
 """Mean logit gap beyond which the generator's gradient is a constant push."""
 
 WON_LOOKS = 3
+
+SILENT_GAP = 0.05
+"""Real minus generated mean logit below which the discriminator teaches nothing."""
+
+SILENT_LOOKS = 10
 COLLAPSED_DIVERSITY = 0.4
 COPYING = 0.6
 COPYING_NEARNESS = 0.6
@@ -42,6 +47,20 @@ def discriminator_has_won(rows: Sequence[dict[str, Any]]) -> str | None:
         "generated), "
         "so the generator learns nothing; raise --r1 or --augment-probability, or lower "
         "--discriminator-learning-rate"
+    )
+
+
+def discriminator_is_silent(rows: Sequence[dict[str, Any]]) -> str | None:
+    """Look at the last training rows of the log; a longer while, for it may find its way back."""
+    recent = [row for row in rows if row["kind"] == "training"][-SILENT_LOOKS:]
+    if len(recent) < SILENT_LOOKS:
+        return None
+    if any(row["logit_real"] - row["logit_fake"] > SILENT_GAP for row in recent):
+        return None
+    return (
+        f"the discriminator tells nothing apart: for {SILENT_LOOKS} looks its mean logit of real "
+        f"images was not {SILENT_GAP:g} above that of generated ones, so the generator learns "
+        "nothing; lower --r1 or raise --discriminator-learning-rate"
     )
 
 

@@ -317,6 +317,7 @@ class Run:
         )
         if self.config.guards != "off":
             self._report(guards.discriminator_has_won(self.rows), "discriminator")
+            self._report(guards.discriminator_is_silent(self.rows), "silent discriminator")
         return True
 
     def _roll_back(self) -> None:

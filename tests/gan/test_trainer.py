@@ -128,6 +128,18 @@ def test_guard_a_discriminator_that_has_won(tiny_config, tiny_set, tmp_path, cap
     assert kinds.count("guard") == 1  # said once
 
 
+def test_guard_a_discriminator_that_tells_nothing(tiny_config, tiny_set, tmp_path, capsys):
+    """One that may not have a slope, because the penalty outweighs everything."""
+    config = tiny_config(steps=60, r1=1e6, penalty_every=1, log_every=2, evaluate_every=60)
+    train(config, tiny_set, tmp_path / "run", progress=False)
+    assert "the discriminator tells nothing apart" in capsys.readouterr().err
+    rows = [r for r in read_log(tmp_path / "run") if r["kind"] == "training"]
+    assert guards.discriminator_is_silent(rows[-10:]) is not None
+    assert guards.discriminator_is_silent(rows[-9:]) is None
+    rows[-5]["logit_real"] = rows[-5]["logit_fake"] + 0.1
+    assert guards.discriminator_is_silent(rows) is None
+
+
 def test_guards_can_stop_the_run(tiny_config, tiny_set, tmp_path):
     config = tiny_config(
         recipe="dcgan",

@@ -44,6 +44,7 @@ GRID_COLUMNS = 8
 RATE_FACTOR = 0.5  # of both learning rates after a NaN
 EVALUATION_SEED = 77
 RIPE = 0.3  # share of the steps before the images are guarded
+LONG_HOURS = 2.0  # from here on a CPU user is told what would shorten the wait
 CURVE_SECONDS = 20.0  # drawing takes a good part of a second
 
 
@@ -160,6 +161,7 @@ class Run:
         self.last_look = 0  # step at which the sums began
         self.rollbacks = 0
         self.warned: list[str] = []
+        self.told_duration = False
         self.best: dict[str, Any] = {"score": None, "step": 0, "kid": {}}
         if state:
             self._take_up(state)
@@ -315,6 +317,7 @@ class Run:
             f"{row['images_per_second']:.0f} img/s",
             refresh=False,
         )
+        self._say_if_long(steps_per_second)
         if self.config.guards != "off":
             self._report(guards.discriminator_has_won(self.rows), "discriminator")
             self._report(guards.discriminator_is_silent(self.rows), "silent discriminator")
@@ -436,6 +439,18 @@ class Run:
                 progress=self.progress,
             )
         return Judge(extractor, preparation.train, preparation.validation)
+
+    def _say_if_long(self, steps_per_second: float) -> None:
+        """Once, on a CPU: hours to go, and what would shorten them."""
+        hours = (self.config.steps - self.number) / max(steps_per_second, 1e-9) / 3600
+        if self.told_duration or self.step.device.type != "cpu":
+            return
+        self.told_duration = True
+        if hours > LONG_HOURS and self.config.width > 0.25:
+            self._say(
+                f"at this speed {hours:.1f} hours remain; --width {self.config.width / 2:g} takes "
+                "about a quarter of it, and Ctrl-C saves what --resume goes on with"
+            )
 
     def _report(self, sentence: str | None, key: str) -> None:
         """Say a guard's sentence once, or stop the run with it."""

@@ -140,6 +140,17 @@ def test_guard_a_discriminator_that_tells_nothing(tiny_config, tiny_set, tmp_pat
     assert guards.discriminator_is_silent(rows) is None
 
 
+def test_a_long_run_says_what_would_shorten_it(
+    tiny_config, tiny_set, tmp_path, capsys, monkeypatch
+):
+    config = tiny_config(steps=6, log_every=2, evaluate_every=6, width=0.5)
+    train(config, tiny_set, tmp_path / "short", progress=False)
+    assert "hours remain" not in capsys.readouterr().err
+    monkeypatch.setattr("gan.trainer.LONG_HOURS", 0.0)
+    train(config, tiny_set, tmp_path / "long", progress=False)
+    assert capsys.readouterr().err.count("hours remain; --width 0.25 takes about a quarter") == 1
+
+
 def test_guards_can_stop_the_run(tiny_config, tiny_set, tmp_path):
     config = tiny_config(
         recipe="dcgan",

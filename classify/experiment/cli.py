@@ -85,6 +85,10 @@ class ExperimentConfig:
     """Recipe of the generators that --folds trains."""
     gan_steps: int = 6000
     """Steps of the generators that --folds trains."""
+    gan_width: float = 1.0
+    """Factor on their channels: the cost grows with its square."""
+    gan_batch_size: int = 64
+    """Images per step of those generators."""
     gan_scope: Literal["all", "class"] = "all"
     """Images that those generators learn from: all classes, or the chosen one."""
     keep: int = 0
@@ -136,7 +140,7 @@ class ExperimentConfig:
             )
         if self.folds == 1 or self.folds < 0:
             raise InputError(f"--folds must be 0 or at least 2, got {self.folds}")
-        for name in ("steps", "draws", "threads", "gan_steps", "batch_size"):
+        for name in ("steps", "draws", "threads", "gan_steps", "gan_batch_size", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 1")
         for name in ("keep", "workers"):
@@ -145,6 +149,8 @@ class ExperimentConfig:
         for name in ("false_positive_rate", "precision"):
             if not 0 < getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} must lie between 0 and 1")
+        if not 0.05 <= self.gan_width <= 8:
+            raise InputError(f"--gan-width must be from 0.05 to 8, got {self.gan_width}")
         for name in ("smallest_effect", "sharp_enough"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} must lie between 0 and 1")

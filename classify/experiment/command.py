@@ -1,7 +1,6 @@
 """The experiment from its flags to its verdict."""
 
 import dataclasses
-import hashlib
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -14,23 +13,23 @@ import numpy as np
 import torch
 
 from classify.experiment.analysis import analyse
-from classify.experiment.arms import TO_BALANCE, Arm, parse_arms
+from classify.experiment.arms import Arm, parse_arms
 from classify.experiment.cli import ExperimentConfig
-from classify.experiment.laboratory import Laboratory, Setting, is_checkpoint
+from classify.experiment.laboratory import Laboratory, Setting
 from classify.experiment.leaks import check_leaks
 from classify.experiment.pictures import collect_pictures
 from classify.experiment.planner import GeneratorSource, Planner
 from classify.experiment.quality import measure_quality
-from classify.experiment.record import ArmRecord, ExperimentRecord
+from classify.experiment.record import ExperimentRecord
+from classify.experiment.recording import arm_record_of, record_of
 from classify.experiment.report import write_report, write_summary
 from classify.experiment.runner import run_units
 from classify.experiment.scoring import ALL, GROUPS_FILE, Scores, choose_best
 from classify.experiment.screening import earlier_points, in_words, predict
+from classify.experiment.sources import fold_sources, generator_names, ready_sources
 from classify.experiment.statistics import planned_detectable_effect
 from classify.experiment.units import UnitStore
 from classify.experiment.verdict import in_points
-from classify.synthetic import refuse_leaking
-from classify.training_config import TrainingConfig
 from galaxies.atomic import write_text
 from galaxies.command_line import config_as_json, print_json, warn
 from galaxies.device import choose_device
@@ -108,7 +107,7 @@ def run(
     laboratory = build(image_set, setting, units=units)
     _refuse_small(laboratory, config)
     keeps: list[int | None] = [config.keep or None, *config.real_count_values()]
-    ready = _ready_sources(config, laboratory, keeps)
+    ready = ready_sources(config, laboratory, keeps)
     _prepare_folder(folder, config)
     np.save(folder / UNITS_FILE, units, allow_pickle=False)
     store = UnitStore(folder)
@@ -123,13 +122,13 @@ def run(
         dask=config.dask,
         dask_resources=config.dask_resource_values() or None,
     )
-    sources = ready or _fold_sources(config, laboratory, arms, keeps, train)
+    sources = ready or fold_sources(config, laboratory, arms, keeps, train)
     if config.screen:
         return _screen(config, laboratory, sources)
     planner = Planner(laboratory, sources)
     direct = [arm for arm in arms if not arm.on_best]
     train(planner.units(direct, config.repeats, keeps), title="arms")
-    record = _record(config, laboratory, planner, direct, keeps, sources, notes)
+    record = record_of(config, laboratory, planner, direct, keeps, sources, notes)
     late = [arm for arm in arms if arm.on_best]
     if late:
         record = _with_late_arms(config, folder, record, planner, late, direct, train)
@@ -356,15 +355,6 @@ def _arms_of(config: ExperimentConfig) -> list[Arm]:
     return arms
 
 
-def generator_names(checkpoints: Sequence[Path]) -> list[str]:
-    """Short distinct names of checkpoints: the folders' names, numbered where they repeat."""
-    names: list[str] = []
-    for path in checkpoints:
-        name = path.name.replace("+", "-").replace("@", "-").replace(",", "-").replace(":", "-")
-        names.append(name if name not in names else f"{name}-{len(names) + 1}")
-    return names
-
-
 def _workers(config: ExperimentConfig, setting: Setting) -> int:
     import os
 
@@ -375,156 +365,6 @@ def _workers(config: ExperimentConfig, setting: Setting) -> int:
     if setting.device != "cpu":
         return max(1, min(WORKERS_ON_GPU, cores // 2))
     return max(1, cores // setting.threads)
-
-
-def _ready_sources(
-    config: ExperimentConfig, laboratory: Laboratory, keeps: list[int | None]
-) -> dict[tuple[str, int, int | None], GeneratorSource]:
-    """The generators that were passed; refuses one that saw a held-out image."""
-    ready: list[GeneratorSource] = []
-    for name, path in zip(generator_names(config.gan), config.gan, strict=True):
-        if not is_checkpoint(path):
-            raise InputError(f"{path} is not a checkpoint of gan-train (a folder with config.json)")
-        sample = laboratory.generated(str(path), 1, 0)
-        refuse_leaking(sample, laboratory.image_set)
-        ready.append(GeneratorSource(name, str(path), _file_digest(path / "weights.safetensors")))
-    if config.synthetic is not None:
-        synthetic = open_image_set(config.synthetic)
-        refuse_leaking(synthetic, laboratory.image_set)
-        digest = hashlib.sha256("\n".join(synthetic.fingerprints().tolist()).encode()).hexdigest()
-        ready.append(GeneratorSource("synthetic", str(config.synthetic), digest))
-    return {(source.name, 0, keep): source for source in ready for keep in keeps}
-
-
-def _fold_sources(
-    config: ExperimentConfig,
-    laboratory: Laboratory,
-    arms: list[Arm],
-    keeps: list[int | None],
-    train: Any,
-) -> dict[tuple[str, int, int | None], GeneratorSource]:
-    """One generator per fold, trained where an arm draws from it."""
-    if not config.folds or not any(arm.generated for arm in arms):
-        return {}
-    training = {"recipe": config.gan_recipe, "steps": config.gan_steps, "scope": config.gan_scope}
-    units = Planner(laboratory, {}).generator_units(training, keeps)
-    train(units, title="generators")
-    return {
-        ("fold generator", unit.fold, unit.keep): GeneratorSource(
-            "fold generator", str(unit.folder(laboratory.setting.folder)), unit.key
-        )
-        for unit in units
-    }
-
-
-def _file_digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except FileNotFoundError:
-        raise InputError(f"{path.parent} is not a checkpoint: {path.name} is missing") from None
-
-
-def _record(
-    config: ExperimentConfig,
-    laboratory: Laboratory,
-    planner: Planner,
-    arms: list[Arm],
-    keeps: list[int | None],
-    sources: dict[tuple[str, int, int | None], GeneratorSource],
-    notes: list[str],
-) -> ExperimentRecord:
-    image_set, main = laboratory.image_set, keeps[0]
-    folds = laboratory.folds(main)
-    classes = len(image_set.class_names)
-
-    def counts(rows: np.ndarray) -> list[int]:
-        return np.bincount(image_set.labels[rows], minlength=classes).tolist()
-
-    names = {ALL if index == 0 else str(keep): keep for index, keep in enumerate(keeps)}
-    tested = np.concatenate([fold.test for fold in folds])
-    return ExperimentRecord(
-        class_name=laboratory.class_name,
-        class_index=laboratory.setting.class_index,
-        class_names=list(image_set.class_names),
-        repeats=config.repeats,
-        folds=config.folds,
-        counts={
-            "train": counts(folds[0].train),
-            "validation": counts(folds[0].validation),
-            "test": counts(tested),
-        },
-        keeps=list(names),
-        grouped=image_set.group is not None,
-        sources=[dataclasses.asdict(source) for source in dict.fromkeys(sources.values())],
-        settings={
-            **{
-                name: getattr(config, name)
-                for name in (
-                    "measure", "false_positive_rate", "precision", "smallest_effect",
-                    "sharp_enough", "draws", "seed", "steps", "batch_size", "learning_rate",
-                    "model", "best_by", "data", "gan_recipe", "gan_steps", "gan_scope", "keep",
-                )
-            },
-            "level": 0.05,
-            "data_sha256": laboratory.digest,
-            "parameters": dataclasses.asdict(TrainingConfig(**laboratory.setting.training))
-            | {"weights": None},
-        },
-        arms=[_arm_record(arm, laboratory, planner, config.repeats, names) for arm in arms],
-        notes=notes,
-    )  # fmt: skip
-
-
-def _arm_record(
-    arm: Arm,
-    laboratory: Laboratory,
-    planner: Planner,
-    repeats: int,
-    keeps: dict[str, int | None],
-    on: Sequence[Arm] = (),
-) -> ArmRecord:
-    """Where an arm's predictions lie; ``on`` gives the arm it becomes in each fold."""
-    main = keeps[ALL]
-    folds = len(laboratory.folds(main))
-    per_fold = list(on) or [arm] * folds
-    dose = 0.0
-    if arm.images is not None:
-        dose = arm.images.dose
-        if dose == TO_BALANCE:
-            labels = laboratory.image_set.labels[laboratory.folds(main)[0].train]
-            counts = np.bincount(labels)
-            dose = float(counts.max() / counts[laboratory.setting.class_index] - 1)
-    plain_dose = arm.images is not None and not (
-        arm.images.keep_above
-        or arm.images.instead
-        or arm.on_best
-        or any(key.startswith("synthetic_") for key in arm.settings)
-    )
-    return ArmRecord(
-        name=arm.name,
-        words=arm.in_words(),
-        base=arm.base,
-        kind=arm.images.kind if arm.images else "",
-        dose=dose,
-        generator=arm.images.generator if arm.images else "",
-        plain_dose=plain_dose,
-        role=_role(arm),
-        adjust_logits=[each.adjust_logits for each in per_fold],
-        stands_on=[each.base for each in on],
-        units={
-            name: [
-                [planner.unit(per_fold[f], repeat, f, keep).key for f in range(folds)]
-                for repeat in range(repeats)
-            ]
-            for name, keep in keeps.items()
-        },
-    )
-
-
-def _role(arm: Arm) -> str:
-    if arm.again or (arm.images is not None and (arm.images.instead or arm.images.kind == "real")):
-        return "other"
-    return "generated" if arm.generated else "classic"
 
 
 def _with_late_arms(
@@ -545,7 +385,7 @@ def _with_late_arms(
         standing = [arm.standing_on(by_name[name]) for name in best]
         for repeat in range(config.repeats):
             units += [planner.unit(standing[f], repeat, f, keep) for f in range(len(best))]
-        found = _arm_record(
+        found = arm_record_of(
             arm, planner.laboratory, planner, config.repeats, {ALL: keep}, on=standing
         )
         base = best[0] if len(set(best)) == 1 else "plain"

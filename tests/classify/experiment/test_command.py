@@ -238,6 +238,7 @@ def test_no_verdict_without_generated_images(
         (["--class", "0", "--class", "1"], "one experiment is about one class"),
         (["--folds", "4", "--gan", "x"], "may have seen images that a fold tests"),
         (["--gan", "x", "--synthetic", "y.h5"], "contradict each other"),
+        (["--gan-width", "0.01"], "--gan-width must be from 0.05 to 8, got 0.01"),
         (["--folds", "1"], "--folds must be 0 or at least 2"),
         (["--real-counts", "many"], "is a list such as 25,50"),
         (["--report-only"], "pass --out results/NAME"),

@@ -1,0 +1,120 @@
+"""The record of an experiment: what was asked, and under which keys the predictions lie."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from classify.experiment.arms import TO_BALANCE, Arm
+from classify.experiment.cli import ExperimentConfig
+from classify.experiment.laboratory import Laboratory
+from classify.experiment.planner import Planner
+from classify.experiment.record import ArmRecord, ExperimentRecord
+from classify.experiment.scoring import ALL
+from classify.experiment.sources import Sources
+from classify.training_config import TrainingConfig
+
+
+def record_of(
+    config: ExperimentConfig,
+    laboratory: Laboratory,
+    planner: Planner,
+    arms: list[Arm],
+    keeps: list[int | None],
+    sources: Sources,
+    notes: list[str],
+) -> ExperimentRecord:
+    """What the analysis must know of a planned experiment."""
+    image_set, main = laboratory.image_set, keeps[0]
+    folds = laboratory.folds(main)
+    classes = len(image_set.class_names)
+
+    def counts(rows: np.ndarray) -> list[int]:
+        return np.bincount(image_set.labels[rows], minlength=classes).tolist()
+
+    names = {ALL if index == 0 else str(keep): keep for index, keep in enumerate(keeps)}
+    tested = np.concatenate([fold.test for fold in folds])
+    return ExperimentRecord(
+        class_name=laboratory.class_name,
+        class_index=laboratory.setting.class_index,
+        class_names=list(image_set.class_names),
+        repeats=config.repeats,
+        folds=config.folds,
+        counts={
+            "train": counts(folds[0].train),
+            "validation": counts(folds[0].validation),
+            "test": counts(tested),
+        },
+        keeps=list(names),
+        grouped=image_set.group is not None,
+        sources=[dataclasses.asdict(source) for source in dict.fromkeys(sources.values())],
+        settings={
+            **{
+                name: getattr(config, name)
+                for name in (
+                    "measure", "false_positive_rate", "precision", "smallest_effect",
+                    "sharp_enough", "draws", "seed", "steps", "batch_size", "learning_rate",
+                    "model", "best_by", "data", "gan_recipe", "gan_steps", "gan_scope",
+                    "gan_width", "gan_batch_size", "keep",
+                )
+            },
+            "level": 0.05,
+            "data_sha256": laboratory.digest,
+            "parameters": dataclasses.asdict(TrainingConfig(**laboratory.setting.training))
+            | {"weights": None},
+        },
+        arms=[arm_record_of(arm, laboratory, planner, config.repeats, names) for arm in arms],
+        notes=notes,
+    )  # fmt: skip
+
+
+def arm_record_of(
+    arm: Arm,
+    laboratory: Laboratory,
+    planner: Planner,
+    repeats: int,
+    keeps: dict[str, int | None],
+    on: Sequence[Arm] = (),
+) -> ArmRecord:
+    """Where an arm's predictions lie; ``on`` gives the arm it becomes in each fold."""
+    main = keeps[ALL]
+    folds = len(laboratory.folds(main))
+    per_fold = list(on) or [arm] * folds
+    dose = 0.0
+    if arm.images is not None:
+        dose = arm.images.dose
+        if dose == TO_BALANCE:
+            labels = laboratory.image_set.labels[laboratory.folds(main)[0].train]
+            counts = np.bincount(labels)
+            dose = float(counts.max() / counts[laboratory.setting.class_index] - 1)
+    plain_dose = arm.images is not None and not (
+        arm.images.keep_above
+        or arm.images.instead
+        or arm.on_best
+        or any(key.startswith("synthetic_") for key in arm.settings)
+    )
+    return ArmRecord(
+        name=arm.name,
+        words=arm.in_words(),
+        base=arm.base,
+        kind=arm.images.kind if arm.images else "",
+        dose=dose,
+        generator=arm.images.generator if arm.images else "",
+        plain_dose=plain_dose,
+        role=_role(arm),
+        adjust_logits=[each.adjust_logits for each in per_fold],
+        stands_on=[each.base for each in on],
+        units={
+            name: [
+                [planner.unit(per_fold[f], repeat, f, keep).key for f in range(folds)]
+                for repeat in range(repeats)
+            ]
+            for name, keep in keeps.items()
+        },
+    )
+
+
+def _role(arm: Arm) -> str:
+    if arm.again or (arm.images is not None and (arm.images.instead or arm.images.kind == "real")):
+        return "other"
+    return "generated" if arm.generated else "classic"

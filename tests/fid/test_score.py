@@ -116,7 +116,7 @@ def _no_network(*arguments, **settings):
         (["{real}", "{fake}", "--features", "pixels", "--pairs", "p.png"], "only with --all"),
         (
             ["{real}", "{fake}", "--features", "pixels", "--device", "cuda:77"],
-            "cuda:77 is not there",
+            "--device cuda:77: this machine has",
         ),
         (["{real}", "{fake}", "--weights", "none.pth"], "none.pth is not a file"),
         (["{real}"], "fid-score --help"),

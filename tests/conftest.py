@@ -1,6 +1,8 @@
 """Fixtures that several rooms share: a tiny set, generators, and the real data."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,20 @@ from galaxies.image_set import ImageSet, PixelsInMemory
 REAL_DATA = Path(
     os.environ.get("GALAXY_AUGMENT_REAL_DATA") or Path(__file__).resolve().parents[2] / "shared"
 )
+
+
+@pytest.fixture(scope="session")
+def run_without_loading() -> Callable[..., str]:
+    """Run code in a fresh interpreter, in which none of some modules may end up loaded."""
+
+    def run(code: str, *heavy: str) -> str:
+        check = f"heavy = {set(heavy)!r} & set(sys.modules); assert not heavy, heavy"
+        words = [sys.executable, "-c", f"import sys; {code}; {check}"]
+        done = subprocess.run(words, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run
 
 
 @pytest.fixture

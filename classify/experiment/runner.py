@@ -79,29 +79,31 @@ def run_units(
     Returns
     -------
     int
-        How many units were trained in this call.
+        How many units were missing when the call began.
     """
-    todo = [unit for unit in units if not is_finished(unit, store)]
-    trained = len(todo)
-    bar = tqdm(total=len(units), initial=len(units) - len(todo), desc=title, unit="run",
+    unfinished = [unit for unit in units if not is_finished(unit, store)]
+    missing = len(unfinished)
+    bar = tqdm(total=len(units), initial=len(units) - missing, desc=title, unit="run",
                disable=not progress or not units, leave=False)  # fmt: skip
     with bar:
-        while todo:
+        while unfinished:
             if dask is not None:
                 from classify.experiment.cluster import run_on_dask
 
-                run_on_dask(todo, laboratory, store, dask, dask_resources, bar)
-            elif workers > 1 and len(todo) > 1 and open_laboratory is not None:
-                _run_in_processes(todo, store, min(workers, len(todo)), open_laboratory, bar)
+                run_on_dask(unfinished, laboratory, store, dask, dask_resources, bar)
+            elif workers > 1 and len(unfinished) > 1 and open_laboratory is not None:
+                _run_in_processes(
+                    unfinished, store, min(workers, len(unfinished)), open_laboratory, bar
+                )
             else:
-                for unit in todo:
+                for unit in unfinished:
                     if train_unit(unit, laboratory, store):
                         bar.update()
-            todo = [unit for unit in todo if not is_finished(unit, store)]
-            if todo:
+            unfinished = [unit for unit in unfinished if not is_finished(unit, store)]
+            if unfinished:
                 bar.set_postfix_str("waiting for another process")
                 time.sleep(_WAIT_FOR_OTHERS)
-    return trained
+    return missing
 
 
 def _run_in_processes(

@@ -2,8 +2,6 @@
 
 import json
 import socket
-import subprocess
-import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -52,15 +50,9 @@ def test_a_port_in_use(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> 
         assert "choose another with --port" in complaint(capsys, checkpoint, "--port", port)
 
 
-def test_help_loads_nothing_heavy() -> None:
-    code = (
-        "import sys; from app.cli import main; main(['--help']); "
-        "heavy = {'torch', 'streamlit', 'fastapi', 'matplotlib'} & set(sys.modules); "
-        "assert not heavy, heavy"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "--api-only" in done.stdout
+def test_help_loads_nothing_heavy(run_without_loading: Callable[..., str]) -> None:
+    code = "from app.cli import main; main(['--help'])"
+    assert "--api-only" in run_without_loading(code, "torch", "streamlit", "fastapi", "matplotlib")
 
 
 def test_the_endpoint_alone_needs_no_page(
@@ -83,11 +75,6 @@ def test_the_endpoint_alone_needs_no_page(
     assert server.errors() == ""
 
 
-def test_serving_the_endpoint_loads_no_plots() -> None:
-    code = (
-        "import sys, app.endpoint, app.served, app.answers; "
-        "heavy = {'streamlit', 'matplotlib', 'classify.train_command'} & set(sys.modules); "
-        "assert not heavy, heavy"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def test_serving_the_endpoint_loads_no_plots(run_without_loading: Callable[..., str]) -> None:
+    code = "import app.endpoint, app.served, app.answers"
+    run_without_loading(code, "streamlit", "matplotlib", "classify.train_command")

@@ -26,11 +26,13 @@ from galaxies.pixels import Stretch
 def classify_predict(config: ClassifyPredict) -> None:
     """Predict every image and print or write the answers."""
     if is_table_checkpoint(config.checkpoint):
+        _refuse_dask(config)
         from classify.tabular.predict_command import classify_predict_table
 
         classify_predict_table(config)
         return
     if is_joint_checkpoint(config.checkpoint):
+        _refuse_dask(config)
         from classify.tabular.predict_command import classify_predict_joint
 
         classify_predict_joint(config)
@@ -61,6 +63,13 @@ def classify_predict(config: ClassifyPredict) -> None:
             print(_line(answer))
     if config.evaluate:
         _evaluate(config, service, answers, labels)
+
+
+def _refuse_dask(config: ClassifyPredict) -> None:
+    if config.dask is not None:
+        raise InputError(
+            f"--dask shares images, and {config.checkpoint} takes a table; leave it out"
+        )
 
 
 def open_service_and_items(config: ClassifyPredict) -> tuple[ClassifierService, list[Item]]:

@@ -83,6 +83,13 @@ def test_predict_answers_in_json_and_csv(
     assert "not like the calibration rows" not in captured.err
 
 
+def test_a_table_is_not_shared_over_dask(
+    survey: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict([str(checkpoint), str(survey), "--dask", "tcp://127.0.0.1:8786"]) == 2
+    assert "--dask shares images" in capsys.readouterr().err
+
+
 def test_predict_says_where_the_rows_are_shifted(
     survey: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

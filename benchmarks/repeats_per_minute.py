@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from classify.experiment.arms import parse_arms
-from classify.experiment.command import UNITS_FILE, OpenLaboratory, open_experiment_set
-from classify.experiment.laboratory import Laboratory, Setting
+from classify.experiment.division import Setting
+from classify.experiment.laboratory import Laboratory
+from classify.experiment.opening import UNITS_FILE, OpenLaboratory, open_experiment_set
 from classify.experiment.planner import Planner
 from classify.experiment.runner import run_units
 from classify.experiment.units import UnitStore

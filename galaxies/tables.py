@@ -188,17 +188,22 @@ def split_table(
     labels = table.known_labels
     groups = table.group
     if groups is None:
-        # Rows as bytes: NaN equals NaN there, so copies with missing values are found too.
-        same_bits = np.where(np.isnan(table.features), np.nan, table.features + 0.0)
-        rows = np.ascontiguousarray(same_bits).view(f"V{8 * same_bits.shape[1]}").reshape(-1)
-        unique, inverse = np.unique(rows, return_inverse=True)
-        if len(unique) < len(table):  # copies of one row must not be trained on and tested
-            groups = inverse.reshape(-1).astype(str)
+        numbers = identical_rows(table)
+        if len(np.unique(numbers)) < len(table):  # copies of one row must not be on two sides
+            groups = numbers.astype(str)
     if groups is None:
         split = split_labels(labels, table.class_names, parts, rng)
     else:
         split = split_groups(labels, table.class_names, parts, rng, groups)
     return dataclasses.replace(table, split=split)
+
+
+def identical_rows(table: Table) -> np.ndarray:
+    """(N,) int64 number of each distinct row of features: equal where rows are copies."""
+    # Rows as bytes: NaN equals NaN there, so copies with missing values are found too.
+    same_bits = np.where(np.isnan(table.features), np.nan, table.features + 0.0)
+    rows = np.ascontiguousarray(same_bits).view(f"V{8 * same_bits.shape[1]}").reshape(-1)
+    return np.unique(rows, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def with_table_split(table: Table) -> Table:

@@ -83,6 +83,9 @@ def analyse(folder: Path, record: ExperimentRecord) -> dict[str, Any]:
         "covered": sources_of_variance(record),
         "sources": record.sources,
         "notes": record.notes,
+        "grouped": record.grouped,
+        "noun": record.noun,
+        "generator_per_unit": record.generator_per_unit,
         "settings": record.settings,
         "arms_in_words": {arm.name: arm.words for arm in record.arms},
     }
@@ -100,21 +103,23 @@ def claim_rule(record: ExperimentRecord) -> ClaimRule:
 
 def sources_of_variance(record: ExperimentRecord) -> dict[str, list[str]]:
     """Which sources of variance the intervals cover, and which they do not."""
+    noun = record.noun
     covered = [
-        "initial weights and order of the images",
-        "draw of the generated images",
+        f"initial weights and order of the {noun}",
+        f"draw of the generated {noun}",
         "border between training and validation",
-        "draw of the test images" + (" (by group)" if record.grouped else ""),
+        f"draw of the test {noun}" + (" (by group)" if record.grouped else ""),
     ]
-    if record.folds:
-        covered += ["draw of the training and validation images", "training of the generator"]
-        missed = ["other surveys, instruments and class definitions"]
+    of_sides = f"draw of the training and validation {noun}"
+    missed = ["other surveys, instruments and class definitions"]
+    if record.folds or record.generator_per_unit:
+        covered.append("training of the generator")
     else:
-        missed = [
-            "draw of the training and validation images",
-            "training of the generator (one ready generator)",
-            "other surveys, instruments and class definitions",
-        ]
+        missed.insert(0, "training of the generator (one ready generator)")
+    if record.folds:
+        covered.insert(-1, of_sides)
+    else:
+        missed.insert(0, of_sides)
     return {"covered": covered, "not_covered": missed}
 
 
@@ -211,7 +216,7 @@ def _verdict(
     if not any(arm.role == "generated" for arm in record.arms):
         return {
             "claim": None,
-            "sentence": "No arm added generated images, so there is no verdict on them.",
+            "sentence": f"No arm added generated {record.noun}, so there is no verdict on them.",
         }
     generated, chosen = scores.chosen("generated", BEST_GENERATED)
     classic, rivals = scores.chosen("classic", BEST_CLASSIC)
@@ -262,7 +267,7 @@ def _sentence(
     dose = record.arm(chosen[0]).dose
     count = round(dose * record.counts["train"][record.class_index])
     text = (
-        f"Adding {count} generated images of {record.class_name} ({arm} against {baseline}) "
+        f"Adding {count} generated {record.noun} of {record.class_name} ({arm} against {baseline}) "
         f"changed {main}"
     )
     argmax, precision = others["recall"], others["precision"]

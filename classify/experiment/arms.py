@@ -13,8 +13,7 @@ from typing import Any, Literal
 
 from galaxies.errors import InputError
 
-ImageKind = Literal["gan", "placebo", "smote", "real"]
-IMAGE_KINDS: tuple[ImageKind, ...] = ("gan", "placebo", "smote", "real")
+AddedKind = Literal["gan", "placebo", "smote", "borderline-smote", "adasyn", "real"]
 
 TO_BALANCE = -1.0
 """The dose of ``gan@balance``: as many images as bring the class to the size of the largest."""
@@ -59,6 +58,14 @@ MODIFIERS: dict[str, tuple[float, str]] = {
 }
 """Part -> default value and words."""
 
+KINDS: dict[AddedKind, str] = {
+    "gan": "generated images",
+    "placebo": "noisy copies of real images",
+    "smote": "SMOTE in feature space",
+    "real": "further real images",
+}
+"""Kind of added images -> words."""
+
 GROUPS: dict[str, str] = {
     "classic": "plain,class-weights,effective-number,sampling,symmetries,balanced,"
     "balanced+randaugment,balanced+mixup,balanced+cutmix,balanced+focal,"
@@ -71,13 +78,50 @@ GROUPS: dict[str, str] = {
 
 
 @dataclass(frozen=True)
-class AddedImages:
-    """Images that an arm adds to its training set.
+class ArmVocabulary:
+    """The parts that arms are made of, for one kind of data.
+
+    Attributes
+    ----------
+    techniques, modifiers, groups : dict
+        As `TECHNIQUES`, `MODIFIERS` and `GROUPS`.
+    kinds : dict
+        Kind of added items -> words.
+    noun : str
+        What the items are called, in the plural.
+    plain : dict
+        Settings of plain training that techniques may replace.
+    """
+
+    techniques: Mapping[str, tuple[_Settings, str | None, float, str]]
+    modifiers: Mapping[str, tuple[float, str]]
+    groups: Mapping[str, str]
+    kinds: Mapping[AddedKind, str]
+    noun: str
+    plain: Mapping[str, Any]
+
+    def describe(self) -> str:
+        """All parts and groups, on one line."""
+        return (
+            f"parts: {', '.join([*self.techniques, *self.kinds, 'best', *self.modifiers])}; "
+            f"groups: {', '.join(self.groups)}"
+        )
+
+
+IMAGE_ARMS = ArmVocabulary(
+    TECHNIQUES, MODIFIERS, GROUPS, KINDS, "images", {"balance": "none", "symmetries": False}
+)
+
+
+@dataclass(frozen=True)
+class AddedItems:
+    """Images (or rows) that an arm adds to its training set.
 
     Attributes
     ----------
     kind : str
-        ``gan``, ``placebo`` (noisy copies), ``smote`` (in feature space), ``real`` (held back).
+        ``gan``, ``placebo`` (noisy copies), ``smote`` (in feature space) and its relatives for
+        tables, ``real`` (held back).
     dose : float
         Added images per real training image of the class, or `TO_BALANCE`.
     generator : str
@@ -88,7 +132,7 @@ class AddedImages:
         Whether they take the place of the real images of the class.
     """
 
-    kind: ImageKind
+    kind: AddedKind
     dose: float = 1.0
     generator: str = ""
     keep_above: float = 0.0
@@ -111,7 +155,7 @@ class Arm:
         As the user wrote it.
     settings : dict
         Fields of ``classify.training_config.TrainingConfig`` that differ from plain training.
-    images : AddedImages or None
+    added : AddedItems or None
     base : str
         Name of the same arm without added images: the baseline that shows what they bring.
     adjust_logits : float
@@ -122,21 +166,24 @@ class Arm:
         Stands on the best arm without generated images, chosen on validation in each fold.
     again : bool
         Takes other seeds.
+    words : str
+        What the arm does, for the report.
     """
 
     name: str
     settings: Mapping[str, Any]
-    images: AddedImages | None = None
+    added: AddedItems | None = None
     base: str = "plain"
     adjust_logits: float = 0.0
     head_share: float = 0.0
     on_best: bool = False
     again: bool = False
+    words: str = ""
 
     @property
     def generated(self) -> bool:
         """Whether it trains on generated images."""
-        return self.images is not None and self.images.kind == "gan"
+        return self.added is not None and self.added.kind == "gan"
 
     def standing_on(self, best: "Arm") -> "Arm":
         """The images and modifiers of this arm on the recipe of ``best``."""
@@ -150,27 +197,8 @@ class Arm:
             on_best=False,
         )
 
-    def in_words(self) -> str:
-        """What the arm does, for the report."""
-        words = []
-        for part in self.name.split("+"):
-            name, value = _name_and_value(part)
-            kind = name.partition(":")[0]
-            if kind in IMAGE_KINDS:
-                words.append(_images_in_words(kind, value))
-            elif kind == "best":
-                words.append("the best arm without generated images")
-            elif name in TECHNIQUES:
-                words.append(TECHNIQUES[name][3].partition(";")[0])
-            else:
-                words.append(MODIFIERS[name][1])
-        return "; ".join(words)
 
-
-PLAIN_SETTINGS: _Settings = {"balance": "none", "symmetries": False}
-
-
-def parse_arm(name: str) -> Arm:
+def parse_arm(name: str, vocabulary: ArmVocabulary = IMAGE_ARMS) -> Arm:
     """Read one arm from its name.
 
     Raises
@@ -178,41 +206,47 @@ def parse_arm(name: str) -> Arm:
     InputError
         If a part is unknown or contradicts another; lists what there is.
     """
+    noun = vocabulary.noun
     parts = [_name_and_value(part) for part in name.split("+")]
     names = [part for part, _ in parts]
     if len(set(names)) != len(names):
         raise InputError(f"arm {name!r} names a part twice")
-    techniques = [(part, value) for part, value in parts if part in TECHNIQUES]
-    added = [(part, value) for part, value in parts if part.partition(":")[0] in IMAGE_KINDS]
-    modifiers = {part: value for part, value in parts if part in MODIFIERS}
+    techniques = [(part, value) for part, value in parts if part in vocabulary.techniques]
+    added = [(part, value) for part, value in parts if part.partition(":")[0] in vocabulary.kinds]
+    modifiers = {part: value for part, value in parts if part in vocabulary.modifiers}
     on_best = "best" in names
     known = [part for part, _ in techniques + added] + list(modifiers) + ["best"] * on_best
     for part in names:
         if part not in known:
-            raise InputError(f"there is no arm {part!r}; {describe_arms()}")
+            raise InputError(f"there is no arm {part!r}; {vocabulary.describe()}")
     if len(added) > 1:
-        raise InputError(f"arm {name!r} adds two kinds of images; name one")
+        raise InputError(f"arm {name!r} adds two kinds of {noun}; name one")
     if not added and (set(modifiers) - {"again"}):
-        raise InputError(f"arm {name!r}: {', '.join(modifiers)} needs added images, such as gan@1")
+        raise InputError(f"arm {name!r}: {', '.join(modifiers)} needs added {noun}, such as gan@1")
     if on_best and (techniques or not added):
-        raise InputError(f"arm {name!r}: best takes added images alone, such as best+gan@1")
+        raise InputError(f"arm {name!r}: best takes added {noun} alone, such as best+gan@1")
     if added and not techniques and not on_best:
         techniques = [("balanced", None)]
-    arm = _with_techniques(Arm(name, dict(PLAIN_SETTINGS), on_best=on_best), techniques)
+    arm = Arm(name, dict(vocabulary.plain), on_best=on_best, words=_in_words(parts, vocabulary))
+    arm = _with_techniques(arm, techniques, vocabulary)
     base = "best" if on_best else "+".join(_written(part, value) for part, value in techniques)
-    images = _added_images(added[0], modifiers) if added else None
+    items = _added_items(added[0], modifiers, vocabulary) if added else None
     settings = dict(arm.settings)
     if "finish" in modifiers:
-        settings["synthetic_until"] = _value(modifiers["finish"], MODIFIERS["finish"][0])
+        settings["synthetic_until"] = _value(modifiers["finish"], vocabulary.modifiers["finish"][0])
     if "weight" in modifiers:
-        settings["synthetic_weight"] = _value(modifiers["weight"], MODIFIERS["weight"][0])
+        settings["synthetic_weight"] = _value(
+            modifiers["weight"], vocabulary.modifiers["weight"][0]
+        )
     again = "again" in modifiers
-    if images is None:
+    if items is None:
         base = base if again else "plain"
-    return dataclasses.replace(arm, settings=settings, images=images, base=base, again=again)
+    return dataclasses.replace(arm, settings=settings, added=items, base=base, again=again)
 
 
-def parse_arms(text: str, generators: Iterable[str] = ()) -> list[Arm]:
+def parse_arms(
+    text: str, generators: Iterable[str] = (), vocabulary: ArmVocabulary = IMAGE_ARMS
+) -> list[Arm]:
     """Read ``a,b,…``, with group names expanded, in order and once each.
 
     ``plain`` and the base of every arm that adds images are put in where they are missing: a
@@ -225,6 +259,8 @@ def parse_arms(text: str, generators: Iterable[str] = ()) -> list[Arm]:
         Comma-separated names.
     generators
         Names of the generators at hand.
+    vocabulary
+        The parts that there are.
     """
     labels = list(generators)
     found: dict[str, Arm] = {}
@@ -232,15 +268,15 @@ def parse_arms(text: str, generators: Iterable[str] = ()) -> list[Arm]:
     def add(arm: Arm) -> None:
         found.setdefault(arm.name, arm)
 
-    add(parse_arm("plain"))
-    for name in _expand(text):
+    add(parse_arm("plain", vocabulary))
+    for name in _expand(text, vocabulary):
         for written in _per_generator(name, labels):
-            arm = parse_arm(written)
+            arm = parse_arm(written, vocabulary)
             if arm.base not in ("plain", "best", arm.name):
-                add(parse_arm(arm.base))
+                add(parse_arm(arm.base, vocabulary))
             add(arm)
     for arm in found.values():
-        wanted = arm.images.generator if arm.images else ""
+        wanted = arm.added.generator if arm.added else ""
         if wanted and wanted not in labels:
             raise InputError(
                 f"arm {arm.name!r}: there is no generator {wanted!r}; "
@@ -249,20 +285,14 @@ def parse_arms(text: str, generators: Iterable[str] = ()) -> list[Arm]:
     return list(found.values())
 
 
-def describe_arms() -> str:
-    """All parts and groups, on one line."""
-    return (
-        f"parts: {', '.join([*TECHNIQUES, *IMAGE_KINDS, 'best', *MODIFIERS])}; "
-        f"groups: {', '.join(GROUPS)}"
-    )
-
-
-def _expand(text: str) -> list[str]:
+def _expand(text: str, vocabulary: ArmVocabulary) -> list[str]:
     names = []
     for name in filter(None, (part.strip() for part in text.split(","))):
-        names += _expand(GROUPS[name]) if name in GROUPS else [name]
+        names += (
+            _expand(vocabulary.groups[name], vocabulary) if name in vocabulary.groups else [name]
+        )
     if not names:
-        raise InputError(f"--arms names no arm; {describe_arms()}")
+        raise InputError(f"--arms names no arm; {vocabulary.describe()}")
     return names
 
 
@@ -278,14 +308,16 @@ def _per_generator(name: str, generators: list[str]) -> list[str]:
     ]
 
 
-def _with_techniques(arm: Arm, techniques: list[tuple[str, str | None]]) -> Arm:
+def _with_techniques(
+    arm: Arm, techniques: list[tuple[str, str | None]], vocabulary: ArmVocabulary
+) -> Arm:
     settings = dict(arm.settings)
     for part, value in techniques:
-        own, field, default, _ = TECHNIQUES[part]
+        own, field, default, _ = vocabulary.techniques[part]
         clash = [
             field_name
             for field_name, wanted in own.items()
-            if settings.get(field_name) not in (PLAIN_SETTINGS.get(field_name), wanted)
+            if settings.get(field_name) not in (vocabulary.plain.get(field_name), wanted)
         ]
         if clash:
             raise InputError(f"arm {arm.name!r}: two parts set {clash[0]} differently")
@@ -307,19 +339,23 @@ def _with_techniques(arm: Arm, techniques: list[tuple[str, str | None]]) -> Arm:
     return dataclasses.replace(arm, settings=settings)
 
 
-def _added_images(part: tuple[str, str | None], modifiers: dict[str, str | None]) -> AddedImages:
+def _added_items(
+    part: tuple[str, str | None], modifiers: dict[str, str | None], vocabulary: ArmVocabulary
+) -> AddedItems:
     name, value = part
     kind, _, generator = name.partition(":")
     if kind != "gan" and (generator or "filtered" in modifiers):
-        raise InputError(f"only generated images have a generator and a filter, not {kind}")
+        raise InputError(
+            f"only generated {vocabulary.noun} have a generator and a filter, not {kind}"
+        )
     dose = TO_BALANCE if value == "balance" else _value(value, 1.0)
     if dose != TO_BALANCE and not 0 < dose <= 100:
         raise InputError(f"the dose of {name} must be above 0 and at most 100, got {value}")
-    if kind == "smote" and "only" in modifiers:
-        raise InputError("smote interpolates real images and cannot take their place")
+    if kind in ("smote", "borderline-smote", "adasyn") and "only" in modifiers:
+        raise InputError(f"{kind} interpolates real {vocabulary.noun} and cannot take their place")
     keep = _value(modifiers["filtered"], MODIFIERS["filtered"][0]) if "filtered" in modifiers else 0
-    return AddedImages(
-        kind=next(k for k in IMAGE_KINDS if k == kind),
+    return AddedItems(
+        kind=next(k for k in vocabulary.kinds if k == kind),
         dose=dose,
         generator=generator,
         keep_above=keep,
@@ -345,13 +381,23 @@ def _value(text: str | None, default: float) -> float:
         raise InputError(f"{text!r} after @ is not a number (or 'balance', for a dose)") from None
 
 
-def _images_in_words(kind: str, value: str | None) -> str:
-    what = {
-        "gan": "generated images",
-        "placebo": "noisy copies of real images",
-        "smote": "SMOTE in feature space",
-        "real": "further real images",
-    }[kind]
+def _in_words(parts: list[tuple[str, str | None]], vocabulary: ArmVocabulary) -> str:
+    """What an arm does, for the report; unknown parts are left to `parse_arm`."""
+    words = []
+    for name, value in parts:
+        kind = next((k for k in vocabulary.kinds if k == name.partition(":")[0]), None)
+        if kind is not None:
+            words.append(_added_in_words(vocabulary.kinds[kind], value))
+        elif name == "best":
+            words.append(f"the best arm without generated {vocabulary.noun}")
+        elif name in vocabulary.techniques:
+            words.append(vocabulary.techniques[name][3].partition(";")[0])
+        elif name in vocabulary.modifiers:
+            words.append(vocabulary.modifiers[name][1])
+    return "; ".join(words)
+
+
+def _added_in_words(what: str, value: str | None) -> str:
     if value == "balance":
         return f"{what} up to the size of the largest class"
     dose = _value(value, 1.0)

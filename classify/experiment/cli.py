@@ -1,12 +1,13 @@
 """``augment-and-eval``: its flags and its entry point."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from classify.tabular.options import ColumnOptions
 from galaxies.command_line import run_command
 from galaxies.errors import InputError
 
@@ -27,7 +28,12 @@ class ExperimentConfig:
     """
 
     data: str = "simulated"
-    """Image set: a packed .h5, a folder per class, .npz, or `simulated`, the embedded survey."""
+    """Image set: a packed .h5, a folder per class, .npz, or `simulated`, the embedded survey. Or
+    a table of photometry (CSV, Parquet, FITS, .npz): its arms add generated rows."""
+    table: Annotated[ColumnOptions, tyro.conf.arg(name="")] = field(default_factory=ColumnOptions)
+    """Choices that concern a table."""
+    colours: bool = False
+    """Tables: add differences of neighbouring magnitudes (u-g, g-r, ...)."""
     classes: Annotated[
         tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="class", metavar="CLASS")
     ] = ()
@@ -72,8 +78,9 @@ class ExperimentConfig:
     draws: int = 1000
     """Bootstrap draws of the test images."""
 
-    model: str = "small"
-    """Classifier, by a name that classify-train knows."""
+    model: str | None = None
+    """Classifier, by a name that classify-train knows; default `small`, or `gradient-boosting` for
+    a table, where an algorithm is a part of an arm as well (random-forest+gan@1)."""
     batch_size: int = 64
     """Images per step."""
     learning_rate: float = 2e-3
@@ -83,8 +90,8 @@ class ExperimentConfig:
 
     gan_recipe: Literal["tail", "dcgan"] = "tail"
     """Recipe of the generators that --folds trains."""
-    gan_steps: int = 6000
-    """Steps of the generators that --folds trains."""
+    gan_steps: int | None = None
+    """Steps of the generators that --folds trains (6000), or that make rows of a table (2000)."""
     gan_width: float = 1.0
     """Factor on their channels: the cost grows with its square."""
     gan_batch_size: int = 64
@@ -141,7 +148,7 @@ class ExperimentConfig:
         if self.folds == 1 or self.folds < 0:
             raise InputError(f"--folds must be 0 or at least 2, got {self.folds}")
         for name in ("steps", "draws", "threads", "gan_steps", "gan_batch_size", "batch_size"):
-            if getattr(self, name) < 1:
+            if (getattr(self, name) or 1) < 1 or getattr(self, name) == 0:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 1")
         for name in ("keep", "workers"):
             if getattr(self, name) < 0:

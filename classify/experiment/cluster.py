@@ -11,8 +11,9 @@ import numpy as np
 from tqdm import tqdm
 
 from classify.dask_client import connect_to_dask
+from classify.experiment.division import Setting
 from classify.experiment.generators import GeneratorUnit
-from classify.experiment.laboratory import Laboratory, Setting
+from classify.experiment.laboratory import Laboratory
 from classify.experiment.units import ClassifierUnit, UnitOutput, UnitStore
 from galaxies.image_set import ImageSet
 

@@ -4,19 +4,18 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from classify.experiment.analysis import analyse
-from classify.experiment.arms import Arm, parse_arms
+from classify.experiment.arms import Arm, ArmVocabulary, parse_arms
 from classify.experiment.cli import ExperimentConfig
-from classify.experiment.laboratory import Laboratory, Setting
-from classify.experiment.leaks import check_leaks
+from classify.experiment.division import Division, Setting
+from classify.experiment.laboratory import Laboratory
+from classify.experiment.opening import UNITS_FILE, defaults_of, is_table, open_experiment
 from classify.experiment.pictures import collect_pictures
 from classify.experiment.planner import GeneratorSource, Planner
 from classify.experiment.quality import measure_quality
@@ -32,17 +31,10 @@ from classify.experiment.units import UnitStore
 from classify.experiment.verdict import in_points
 from galaxies.atomic import write_text
 from galaxies.command_line import config_as_json, print_json, warn
-from galaxies.device import choose_device
 from galaxies.errors import InputError
-from galaxies.image_set import ImageSet
-from galaxies.sources import open_image_set
-from galaxies.split import with_split
 
 CONFIG = "config.json"
 RESULTS = "results.json"
-UNITS_FILE = "units.npy"
-"""What folds keep whole, for worker processes."""
-
 WORKERS_ON_GPU = 6
 """Small networks leave a GPU idle most of the time; this many trainings share it."""
 
@@ -56,21 +48,6 @@ MAY_CHANGE = (
     "feature_weights", "real_counts", "out",
 )  # fmt: skip
 """Flags that may differ when a results folder is gone on with: finished runs stay valid."""
-
-
-@dataclass(frozen=True)
-class OpenLaboratory:
-    """Opens the laboratory in a worker process."""
-
-    data: str
-    setting: Setting
-
-    def __call__(self) -> Laboratory:
-        """Open the set and find its folds again."""
-        torch.set_num_threads(self.setting.threads)
-        images = open_experiment_set(self.data, self.setting.folds)
-        units = np.load(self.setting.folder / UNITS_FILE, allow_pickle=False)
-        return Laboratory(images, self.setting, units=units)
 
 
 def run(
@@ -98,18 +75,16 @@ def run(
             f"with {config.folds} folds the variance between folds has {config.folds - 1} degrees "
             f"of freedom and intervals are wide; {FEW_FOLDS} or more are better"
         )
-    image_set = open_experiment_set(config.data, config.folds)
-    class_index = image_set.class_index(config.classes[0] if config.classes else 0)
-    folder = config.out or _default_folder(config, image_set, class_index)
-    arms = _arms_of(config)
-    setting = _setting(config, folder, class_index)
-    notes, units = _checked_for_leaks(image_set, config)
-    laboratory = build(image_set, setting, units=units)
+    config = dataclasses.replace(config, **defaults_of(config))
+    opened = open_experiment(config, build)
+    laboratory = opened.laboratory
+    folder = config.out or laboratory.setting.folder.relative_to(Path.cwd())
+    arms = _arms_of(config, opened.arms)
     _refuse_small(laboratory, config)
     keeps: list[int | None] = [config.keep or None, *config.real_count_values()]
-    ready = ready_sources(config, laboratory, keeps)
+    ready = ready_sources(config, laboratory, keeps) if isinstance(laboratory, Laboratory) else {}
     _prepare_folder(folder, config)
-    np.save(folder / UNITS_FILE, units, allow_pickle=False)
+    np.save(folder / UNITS_FILE, laboratory.units, allow_pickle=False)
     store = UnitStore(folder)
     store.sweep()
     _print_plan(config, laboratory, arms)
@@ -117,40 +92,34 @@ def run(
         run_units,
         laboratory=laboratory,
         store=store,
-        workers=_workers(config, setting),
-        open_laboratory=OpenLaboratory(config.data, setting),
+        workers=_workers(config, laboratory.setting),
+        open_laboratory=opened.reopen,
         dask=config.dask,
         dask_resources=config.dask_resource_values() or None,
     )
     sources = ready or fold_sources(config, laboratory, arms, keeps, train)
     if config.screen:
+        assert isinstance(laboratory, Laboratory)
         return _screen(config, laboratory, sources)
     planner = Planner(laboratory, sources)
     direct = [arm for arm in arms if not arm.on_best]
     train(planner.units(direct, config.repeats, keeps), title="arms")
-    record = record_of(config, laboratory, planner, direct, keeps, sources, notes)
+    record = record_of(config, laboratory, planner, direct, keeps, sources, opened.notes)
     late = [arm for arm in arms if arm.on_best]
     if late:
         record = _with_late_arms(config, folder, record, planner, late, direct, train)
     record.write(folder)
     if record.grouped:
-        assert image_set.group is not None
-        np.save(folder / GROUPS_FILE, image_set.group.astype(str), allow_pickle=False)
+        assert laboratory.items.group is not None
+        np.save(folder / GROUPS_FILE, laboratory.items.group.astype(str), allow_pickle=False)
     results = analyse(folder, record)
-    results["pictures"] = collect_pictures(folder, laboratory, sources)
-    if any(arm.generated for arm in arms):
-        results["quality"] = measure_quality(
-            config.features, config.feature_weights, laboratory, sources, record, keeps[0]
-        )
+    if isinstance(laboratory, Laboratory):
+        results["pictures"] = collect_pictures(folder, laboratory, sources)
+        if any(arm.generated for arm in arms):
+            results["quality"] = measure_quality(
+                config.features, config.feature_weights, laboratory, sources, record, keeps[0]
+            )
     return _finish(config, folder, results)
-
-
-def open_experiment_set(data: str, folds: int) -> ImageSet:
-    """The real images in memory; with their split unless folds replace it."""
-    image_set = open_image_set(data)
-    if image_set.is_synthetic:
-        raise InputError(f"{data} is a generated set; --data takes real images")
-    return (image_set if folds else with_split(image_set)).in_memory()
 
 
 def _report_only(config: ExperimentConfig) -> dict[str, Any]:
@@ -247,11 +216,6 @@ def _mean(values: Sequence[float | None] | None) -> float | None:
     return float(np.mean(known)) if known else None
 
 
-def _default_folder(config: ExperimentConfig, image_set: ImageSet, class_index: int) -> Path:
-    name = Path(config.data).stem or "data"
-    return Path("results") / f"{name}-{image_set.class_names[class_index].replace(' ', '_')}"
-
-
 def _default(name: str) -> Any:
     return next(f.default for f in dataclasses.fields(ExperimentConfig) if f.name == name)
 
@@ -284,60 +248,27 @@ def _prepare_folder(folder: Path, config: ExperimentConfig) -> None:
     write_text(path, json.dumps(wanted, indent=1) + "\n")
 
 
-def _checked_for_leaks(
-    image_set: ImageSet, config: ExperimentConfig
-) -> tuple[list[str], np.ndarray]:
-    """What crosses the split, where --allow-leak lets it, and what belongs together."""
-    check = check_leaks(image_set, folds=config.folds, progress=not config.json)
-    if check.crossing and not config.allow_leak:
-        raise InputError(
-            f"{config.data} leaks: {'; '.join(check.crossing)}; drop or regroup them "
-            f"(galaxy-set info {config.data} lists them), use --folds, or pass --allow-leak, "
-            "which marks the report"
-        )
-    for line in check.crossing:
-        warn(f"leak allowed: {line}")
-    return [f"Leak allowed by --allow-leak: {line}" for line in check.crossing], check.units
-
-
-def _setting(config: ExperimentConfig, folder: Path, class_index: int) -> Setting:
-    return Setting(
-        folder=folder.resolve(),
-        class_index=class_index,
-        folds=config.folds,
-        seed=config.seed,
-        device=choose_device(config.device).type,
-        threads=config.threads,
-        training={
-            "model": config.model,
-            "steps": config.steps,
-            "batch_size": config.batch_size,
-            "learning_rate": config.learning_rate,
-            "best_by": config.best_by,
-            "validate_every": max(1, config.steps // 8),
-        },
-    )
-
-
-def _refuse_small(laboratory: Laboratory, config: ExperimentConfig) -> None:
+def _refuse_small(laboratory: Division, config: ExperimentConfig) -> None:
     """Every side of every fold needs images of the class."""
-    labels = laboratory.image_set.labels
+    labels = laboratory.items.labels
     for fold in laboratory.folds(config.keep or None):
         for side in ("train", "validation", "test"):
             own = int((labels[getattr(fold, side)] == laboratory.setting.class_index).sum())
             if own < 2:
                 raise InputError(
-                    f"the {side} side of fold {fold.index} holds {own} images of "
+                    f"the {side} side of fold {fold.index} holds {own} {laboratory.noun} of "
                     f"{laboratory.class_name}; an experiment needs 2 or more"
                 )
 
 
-def _arms_of(config: ExperimentConfig) -> list[Arm]:
+def _arms_of(config: ExperimentConfig, vocabulary: ArmVocabulary) -> list[Arm]:
+    if is_table(config):
+        return parse_arms(config.arms, (), vocabulary)
     if config.gan:
         names = generator_names(config.gan)
     else:
         names = ["synthetic" if config.synthetic else "fold generator"]
-    arms = parse_arms(config.arms, names)
+    arms = parse_arms(config.arms, names, vocabulary)
     if not config.gan and config.synthetic is None and not config.folds:
         generated = [arm.name for arm in arms if arm.generated]
         if generated and not config.screen:
@@ -394,17 +325,18 @@ def _with_late_arms(
     return dataclasses.replace(record, arms=[*record.arms, *records])
 
 
-def _print_plan(config: ExperimentConfig, laboratory: Laboratory, arms: list[Arm]) -> None:
+def _print_plan(config: ExperimentConfig, laboratory: Division, arms: list[Arm]) -> None:
     """Say before the run what it can see."""
     folds = laboratory.folds(config.keep or None)
-    labels = laboratory.image_set.labels
+    labels = laboratory.items.labels
     index = laboratory.setting.class_index
     positives = sum(int((labels[fold.test] == index).sum()) for fold in folds)
     train = int((labels[folds[0].train] == index).sum())
     detectable = planned_detectable_effect(positives, config.repeats)
+    noun = laboratory.noun
     where = f"{len(folds)} folds" if config.folds else "the stored split"
     print(
-        f"{laboratory.class_name}: {train} training images, {positives} test images in {where}, "
+        f"{laboratory.class_name}: {train} training {noun}, {positives} test {noun} in {where}, "
         f"{len(arms)} arms x {config.repeats} repeats; this can see about "
         f"{in_points(detectable, signed=False)} points of recall (power .8)",
         file=sys.stderr,

@@ -3,7 +3,6 @@
 import dataclasses
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +10,8 @@ import numpy as np
 import torch
 
 from classify.determinism import derived_seed, numpy_generator_for
+from classify.experiment.arms import AddedKind, Arm
+from classify.experiment.division import Division, Setting
 from classify.experiment.generators import (
     GeneratorUnit,
     TrainGeneratorFunction,
@@ -20,15 +21,7 @@ from classify.experiment.generators import (
     train_generator as train_fold_generator,
 )
 from classify.experiment.measures import FoldPredictions
-from classify.experiment.protocol import (
-    Fold,
-    cross_fitting_folds,
-    data_digest,
-    image_units,
-    keep_real,
-    move_border,
-    stored_fold,
-)
+from classify.experiment.protocol import data_digest, image_units
 from classify.experiment.smote import retrain_head_with_smote
 from classify.experiment.units import ClassifierUnit, UnitOutput, UnitStore, digest
 from classify.synthetic import align_classes
@@ -68,35 +61,7 @@ GenerateFunction = Callable[[Path, str, int, int, torch.device], ImageSet]
 """(checkpoint, class name, count, seed, device) -> that many generated images."""
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What all units of an experiment share; small enough to send to another machine.
-
-    Attributes
-    ----------
-    folder : Path
-        The results folder; selectors (classifiers that filter) are kept there.
-    class_index : int
-    folds : int
-        0 uses the stored split.
-    seed : int
-    device : str
-    threads : int
-        CPU threads of one training.
-    training : dict
-        Fields of the training configuration that all arms share.
-    """
-
-    folder: Path
-    class_index: int
-    folds: int
-    seed: int
-    device: str
-    threads: int
-    training: dict[str, Any]
-
-
-class Laboratory:
+class Laboratory(Division):
     """Trains units of one experiment.
 
     Parameters
@@ -122,52 +87,41 @@ class Laboratory:
         train_generator: "TrainGeneratorFunction | None" = None,
     ) -> None:
         self.image_set = image_set.in_memory()
-        self.setting = setting
-        self.device = torch.device(setting.device)
         fingerprints = self.image_set.fingerprints()
-        self.digest = data_digest(self.image_set, fingerprints)
-        self.units = image_units(self.image_set, fingerprints) if units is None else units
+        super().__init__(
+            self.image_set,
+            setting,
+            data_digest(self.image_set, fingerprints),
+            image_units(self.image_set, fingerprints) if units is None else units,
+        )
+        self.device = torch.device(setting.device)
         self._train = train
         self._generate = generate or generate_images
         self._train_generator = train_generator or train_fold_generator
-        self._folds: dict[int | None, list[Fold]] = {}
         self._selectors: dict[str, TrainedClassifier] = {}
 
-    @property
-    def class_name(self) -> str:
-        """Name of the class that is augmented."""
-        return self.image_set.class_names[self.setting.class_index]
-
-    def folds(self, keep: int | None = None) -> list[Fold]:
-        """The folds, with ``keep`` real training images of the class where it is given."""
-        if keep not in self._folds:
-            setting = self.setting
-            if keep is not None:
-                self._folds[keep] = [
-                    keep_real(fold, self.image_set, setting.class_index, keep, setting.seed)
-                    for fold in self.folds()
-                ]
-            elif setting.folds:
-                self._folds[None] = cross_fitting_folds(
-                    self.image_set, self.units, setting.folds, setting.seed
-                )
-            else:
-                self._folds[None] = [stored_fold(self.image_set)]
-        return self._folds[keep]
-
-    def use_folds(self, keep: int | None, folds: list[Fold]) -> None:
-        """Replace the folds of one ``keep``, for images that were held back by other means."""
-        self._folds[keep] = folds
-
-    def sides(
-        self, fold: int, repeat: int, keep: int | None
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows of training, validation and test of one fold and repeat."""
-        found = self.folds(keep)[fold]
-        train, validation = move_border(
-            found, self.image_set, self.units, repeat, self.setting.seed
+    def training_of(self, arm: Arm, seed: int) -> dict[str, Any]:
+        """Every field of the training configuration of an arm; a new head trains within it."""
+        shared = self.setting.training
+        steps = shared["steps"]
+        if arm.added is not None:
+            steps -= self.details_of(arm.added.kind).get("head_steps", 0)
+        config = TrainingConfig(
+            **{
+                **shared,
+                **arm.settings,
+                "steps": steps,
+                "retrain_head_steps": round(arm.head_share * shared["steps"]),
+                "seed": seed,
+            }
         )
-        return train, validation, found.test
+        return _jsonable(dataclasses.asdict(config))
+
+    def details_of(self, kind: AddedKind) -> dict[str, Any]:
+        """SMOTE spends a quarter of the steps on its head."""
+        return (
+            {"head_steps": max(1, self.setting.training["steps"] // 4)} if kind == "smote" else {}
+        )
 
     def run(self, unit: ClassifierUnit) -> UnitOutput:
         """Train one unit and let it speak of its validation and test images."""
@@ -389,4 +343,8 @@ def _smote_arguments(unit: ClassifierUnit) -> dict[str, Any]:
 
 
 def _jsonable(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: str(value) if isinstance(value, Path) else value for key, value in values.items()}
+    """Paths and the like as text."""
+    return {
+        key: value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
+        for key, value in values.items()
+    }

@@ -1,6 +1,5 @@
 """From arms, repeats and folds to the units that have to be trained."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from classify.determinism import derived_seed
-from classify.experiment.arms import AddedImages, Arm
+from classify.experiment.arms import AddedItems, Arm
+from classify.experiment.division import Division
 from classify.experiment.generators import GeneratorUnit
-from classify.experiment.laboratory import Laboratory
 from classify.experiment.protocol import rows_digest
 from classify.experiment.units import ClassifierUnit
-from classify.training_config import TrainingConfig
 from galaxies.errors import InputError
 
 Sides = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -48,13 +46,13 @@ class Planner:
     Parameters
     ----------
     laboratory
-        Knows the images and the folds.
+        Knows the items and their folds.
     sources
         (generator name, fold, keep) -> source; a ready generator serves every fold.
     """
 
     def __init__(
-        self, laboratory: Laboratory, sources: Mapping[tuple[str, int, int | None], GeneratorSource]
+        self, laboratory: Division, sources: Mapping[tuple[str, int, int | None], GeneratorSource]
     ) -> None:
         self.laboratory = laboratory
         self.sources = sources
@@ -70,30 +68,16 @@ class Planner:
         setting = laboratory.setting
         train, validation, test = self._rows(fold, repeat, keep)
         # Doses count the fold's own training side, so that every repeat adds the same number.
-        labels = laboratory.image_set.labels[laboratory.folds(keep)[fold].train]
-        counts = np.bincount(labels, minlength=len(laboratory.image_set.class_names))
+        labels = laboratory.items.labels[laboratory.folds(keep)[fold].train]
+        counts = np.bincount(labels, minlength=len(laboratory.items.class_names))
         seeded = repeat + (AGAIN if arm.again else 0)
         purpose = f"fold {fold}"
-        steps = setting.training["steps"]
-        head_steps = round(arm.head_share * steps)
         images = None
         source = None
-        if arm.images is not None:
-            if arm.images.kind == "gan":
-                source = self._source(arm.images, fold, keep)
-            images = self._added(arm.images, counts, source, seeded, fold, keep)
-            if arm.images.kind == "smote":
-                images["head_steps"] = max(1, steps // 4)
-                steps -= images["head_steps"]
-        config = TrainingConfig(
-            **{
-                **setting.training,
-                **arm.settings,
-                "steps": steps,
-                "retrain_head_steps": head_steps,
-                "seed": derived_seed(setting.seed, purpose, seeded) % 2**31,
-            }
-        )
+        if arm.added is not None:
+            if arm.added.kind == "gan" and laboratory.draws_from_sources:
+                source = self._source(arm.added, fold, keep)
+            images = self._added(arm.added, counts, source, seeded, fold, keep)
         return ClassifierUnit(
             data=laboratory.digest,
             class_index=setting.class_index,
@@ -103,7 +87,9 @@ class Planner:
             train_rows=rows_digest(train),
             validation_rows=rows_digest(validation),
             test_rows=rows_digest(test),
-            training=_plain(dataclasses.asdict(config)),
+            training=laboratory.training_of(
+                arm, derived_seed(setting.seed, purpose, seeded) % 2**31
+            ),
             images=images,
             generator_path="" if source is None else source.path,
         )
@@ -149,7 +135,7 @@ class Planner:
             self._sides[place] = self.laboratory.sides(fold, repeat, keep)
         return self._sides[place]
 
-    def _source(self, images: AddedImages, fold: int, keep: int | None) -> GeneratorSource:
+    def _source(self, images: AddedItems, fold: int, keep: int | None) -> GeneratorSource:
         names = list(dict.fromkeys(name for name, _, _ in self.sources))
         if not names:
             raise InputError(
@@ -160,7 +146,7 @@ class Planner:
 
     def _added(
         self,
-        images: AddedImages,
+        images: AddedItems,
         counts: np.ndarray,
         source: GeneratorSource | None,
         seeded: int,
@@ -173,8 +159,8 @@ class Planner:
             pool = len(self.laboratory.folds(keep)[fold].held_back)
             if pool < count:
                 raise InputError(
-                    f"real@{images.dose:g} needs {count} real images held back, fold {fold} has "
-                    f"{pool}; lower --keep or the dose"
+                    f"real@{images.dose:g} needs {count} real {self.laboratory.noun} held back, "
+                    f"fold {fold} has {pool}; lower --keep or the dose"
                 )
         return {
             "kind": images.kind,
@@ -183,12 +169,5 @@ class Planner:
             "keep_above": images.keep_above,
             "instead": images.instead,
             "generator": "" if source is None else source.sha256,
+            **self.laboratory.details_of(images.kind),
         }
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Paths as text, so that the configuration is JSON."""
-    return {
-        key: value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
-        for key, value in values.items()
-    }

@@ -10,12 +10,34 @@ random two thirds of the fold's validation side for choices and trains on the re
 
 import hashlib
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from classify.determinism import derived_seed, numpy_generator_for
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
+
+
+class LabelledItems(Protocol):
+    """What folds must know of images or of the rows of a table."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(N,) int64 class index."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Name of each class."""
+
+    @property
+    def split(self) -> np.ndarray | None:
+        """(N,) int8: 0 train, 1 validation, 2 test."""
+
+    @property
+    def group(self) -> np.ndarray | None:
+        """(N,) str: items of one group stay together."""
+
 
 VALIDATION_KEPT = 2 / 3
 """Share of the validation side that a repeat chooses on; the rest joins its training."""
@@ -47,16 +69,16 @@ class Fold:
     held_back: np.ndarray
 
 
-def stored_fold(image_set: ImageSet) -> Fold:
+def stored_fold(items: LabelledItems) -> Fold:
     """The one fold that is the set's own split."""
-    if image_set.split is None:
+    if items.split is None:
         raise InputError("the set has no split yet; make one with: galaxy-set split SET.h5")
-    train, validation, test = (np.flatnonzero(image_set.split == side) for side in range(3))
+    train, validation, test = (np.flatnonzero(items.split == side) for side in range(3))
     return Fold(0, train, validation, test, np.zeros(0, np.int64))
 
 
 def cross_fitting_folds(
-    image_set: ImageSet, units: np.ndarray, folds: int, seed: int
+    items: LabelledItems, units: np.ndarray, folds: int, seed: int
 ) -> list[Fold]:
     """Divide all images into folds, stratified by class, so that each is tested once.
 
@@ -75,14 +97,14 @@ def cross_fitting_folds(
     InputError
         If some class has fewer images or groups than a fold needs.
     """
-    _refuse_small_classes(image_set, units, folds)
-    test_fold = _stratified(image_set.labels, units, folds, derived_seed(seed, "folds"))
+    _refuse_small_classes(items, units, folds)
+    test_fold = _stratified(items.labels, units, folds, derived_seed(seed, "folds"))
     result = []
     for index in range(folds):
         test = np.flatnonzero(test_fold == index)
         rest = np.flatnonzero(test_fold != index)
         inner = _stratified(
-            image_set.labels[rest],
+            items.labels[rest],
             units[rest],
             round(1 / VALIDATION_SHARE),
             derived_seed(seed, "validation", index),
@@ -92,16 +114,16 @@ def cross_fitting_folds(
     return result
 
 
-def keep_real(fold: Fold, image_set: ImageSet, class_index: int, keep: int, seed: int) -> Fold:
+def keep_real(fold: Fold, items: LabelledItems, class_index: int, keep: int, seed: int) -> Fold:
     """Leave ``keep`` images of a class on the training side and hold the others back.
 
     The kept ones of a smaller ``keep`` are among those of a greater one.
     """
-    own = fold.train[image_set.labels[fold.train] == class_index]
+    own = fold.train[items.labels[fold.train] == class_index]
     if keep > len(own):
         raise InputError(
             f"fold {fold.index} has {len(own)} training images of "
-            f"{image_set.class_names[class_index]}, fewer than the {keep} to keep"
+            f"{items.class_names[class_index]}, fewer than the {keep} to keep"
         )
     order = numpy_generator_for(seed, "kept real images", fold.index).permutation(own)
     held_back = np.sort(order[keep:])
@@ -110,13 +132,13 @@ def keep_real(fold: Fold, image_set: ImageSet, class_index: int, keep: int, seed
 
 
 def move_border(
-    fold: Fold, image_set: ImageSet, units: np.ndarray, repeat: int, seed: int
+    fold: Fold, items: LabelledItems, units: np.ndarray, repeat: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """(training rows, validation rows) of one repeat, sorted; ``units`` from `image_units`."""
     random = numpy_generator_for(seed, f"border of fold {fold.index}", repeat)
     rows = fold.validation
     units = units[rows]
-    labels = image_set.labels[rows]
+    labels = items.labels[rows]
     to_train = np.zeros(len(rows), dtype=bool)
     for label in np.unique(labels):
         own = np.unique(units[labels == label])
@@ -126,7 +148,7 @@ def move_border(
         moved = random.permutation(own)[:movable]
         # A group that holds several classes follows the first of them that moves it.
         to_train |= np.isin(units, moved) & (labels == label)
-    if image_set.group is not None:
+    if items.group is not None:
         to_train = _whole_groups(to_train, units, labels)
     train = np.sort(np.concatenate((fold.train, rows[to_train])))
     return train, rows[~to_train]
@@ -186,13 +208,13 @@ def _stratified(labels: np.ndarray, units: np.ndarray, folds: int, seed: int) ->
     return result
 
 
-def _refuse_small_classes(image_set: ImageSet, units: np.ndarray, folds: int) -> None:
+def _refuse_small_classes(items: LabelledItems, units: np.ndarray, folds: int) -> None:
     if folds < 2:
         raise InputError(f"--folds must be at least 2, got {folds}")
-    for index, name in enumerate(image_set.class_names):
-        own = len(np.unique(units[image_set.labels == index]))
+    for index, name in enumerate(items.class_names):
+        own = len(np.unique(units[items.labels == index]))
         if 0 < own < 2 * folds:
-            what = "images" if image_set.group is None else "groups"
+            what = "images" if items.group is None else "groups"
             raise InputError(
                 f"class {name} has {own} {what}; --folds {folds} needs at least {2 * folds}"
             )

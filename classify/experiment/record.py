@@ -74,6 +74,10 @@ class ExperimentRecord:
         Smallest effect, level, matched rates, measure, draws, seed, training.
     notes : list of str
         Warnings that the report must repeat, such as allowed leaks.
+    noun : str
+        What the items are called: ``images``, or ``rows`` of a table.
+    generator_per_unit : bool
+        Whether every training had a generator of its own, trained on its own items.
     """
 
     class_name: str
@@ -88,6 +92,8 @@ class ExperimentRecord:
     settings: dict[str, Any]
     arms: list[ArmRecord]
     notes: list[str] = field(default_factory=list)
+    noun: str = "images"
+    generator_per_unit: bool = False
 
     def arm(self, name: str) -> ArmRecord:
         """The arm of that name."""

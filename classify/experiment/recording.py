@@ -7,17 +7,16 @@ import numpy as np
 
 from classify.experiment.arms import TO_BALANCE, Arm
 from classify.experiment.cli import ExperimentConfig
-from classify.experiment.laboratory import Laboratory
+from classify.experiment.division import Division
 from classify.experiment.planner import Planner
 from classify.experiment.record import ArmRecord, ExperimentRecord
 from classify.experiment.scoring import ALL
 from classify.experiment.sources import Sources
-from classify.training_config import TrainingConfig
 
 
 def record_of(
     config: ExperimentConfig,
-    laboratory: Laboratory,
+    laboratory: Division,
     planner: Planner,
     arms: list[Arm],
     keeps: list[int | None],
@@ -25,19 +24,19 @@ def record_of(
     notes: list[str],
 ) -> ExperimentRecord:
     """What the analysis must know of a planned experiment."""
-    image_set, main = laboratory.image_set, keeps[0]
+    items, main = laboratory.items, keeps[0]
     folds = laboratory.folds(main)
-    classes = len(image_set.class_names)
+    classes = len(items.class_names)
 
     def counts(rows: np.ndarray) -> list[int]:
-        return np.bincount(image_set.labels[rows], minlength=classes).tolist()
+        return np.bincount(items.labels[rows], minlength=classes).tolist()
 
     names = {ALL if index == 0 else str(keep): keep for index, keep in enumerate(keeps)}
     tested = np.concatenate([fold.test for fold in folds])
     return ExperimentRecord(
         class_name=laboratory.class_name,
         class_index=laboratory.setting.class_index,
-        class_names=list(image_set.class_names),
+        class_names=list(items.class_names),
         repeats=config.repeats,
         folds=config.folds,
         counts={
@@ -46,7 +45,7 @@ def record_of(
             "test": counts(tested),
         },
         keeps=list(names),
-        grouped=image_set.group is not None,
+        grouped=items.group is not None,
         sources=[dataclasses.asdict(source) for source in dict.fromkeys(sources.values())],
         settings={
             **{
@@ -60,17 +59,18 @@ def record_of(
             },
             "level": 0.05,
             "data_sha256": laboratory.digest,
-            "parameters": dataclasses.asdict(TrainingConfig(**laboratory.setting.training))
-            | {"weights": None},
+            "parameters": laboratory.training_of(arms[0], config.seed),
         },
         arms=[arm_record_of(arm, laboratory, planner, config.repeats, names) for arm in arms],
         notes=notes,
+        noun=laboratory.noun,
+        generator_per_unit=not laboratory.draws_from_sources,
     )  # fmt: skip
 
 
 def arm_record_of(
     arm: Arm,
-    laboratory: Laboratory,
+    laboratory: Division,
     planner: Planner,
     repeats: int,
     keeps: dict[str, int | None],
@@ -81,25 +81,25 @@ def arm_record_of(
     folds = len(laboratory.folds(main))
     per_fold = list(on) or [arm] * folds
     dose = 0.0
-    if arm.images is not None:
-        dose = arm.images.dose
+    if arm.added is not None:
+        dose = arm.added.dose
         if dose == TO_BALANCE:
-            labels = laboratory.image_set.labels[laboratory.folds(main)[0].train]
+            labels = laboratory.items.labels[laboratory.folds(main)[0].train]
             counts = np.bincount(labels)
             dose = float(counts.max() / counts[laboratory.setting.class_index] - 1)
-    plain_dose = arm.images is not None and not (
-        arm.images.keep_above
-        or arm.images.instead
+    plain_dose = arm.added is not None and not (
+        arm.added.keep_above
+        or arm.added.instead
         or arm.on_best
         or any(key.startswith("synthetic_") for key in arm.settings)
     )
     return ArmRecord(
         name=arm.name,
-        words=arm.in_words(),
+        words=arm.words,
         base=arm.base,
-        kind=arm.images.kind if arm.images else "",
+        kind=arm.added.kind if arm.added else "",
         dose=dose,
-        generator=arm.images.generator if arm.images else "",
+        generator=arm.added.generator if arm.added else "",
         plain_dose=plain_dose,
         role=_role(arm),
         adjust_logits=[each.adjust_logits for each in per_fold],
@@ -115,6 +115,6 @@ def arm_record_of(
 
 
 def _role(arm: Arm) -> str:
-    if arm.again or (arm.images is not None and (arm.images.instead or arm.images.kind == "real")):
+    if arm.again or (arm.added is not None and (arm.added.instead or arm.added.kind == "real")):
         return "other"
     return "generated" if arm.generated else "classic"

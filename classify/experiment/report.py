@@ -96,33 +96,56 @@ def write_summary(folder: Path, results: dict[str, Any]) -> None:
 
 def protocol_text(results: dict[str, Any]) -> str:
     """The protocol in words, to be pasted into a paper."""
-    settings, counts = results["settings"], results["counts"]
+    settings, counts, noun = results["settings"], results["counts"], results["noun"]
     index = results["class_names"].index(results["class"])
-    where = (
-        f"We cross-fitted over {results['folds']} stratified folds (groups and exact duplicates "
-        f"kept whole), training one generator per fold on that fold's training images alone, so "
-        f"that each of the {counts['test'][index]} images of {results['class']} was tested once "
-        "by models that never saw it."
-        if results["folds"]
-        else f"The stored split was kept: {counts['train'][index]} training, "
-        f"{counts['validation'][index]} validation and {counts['test'][index]} test images of "
-        f"{results['class']} (of {sum(counts['train'])}, {sum(counts['validation'])} and "
-        f"{sum(counts['test'])} in all). The generator saw training images only; this was "
-        "checked by image fingerprints."
-    )
+    own_generators = results["generator_per_unit"]
+    if results["folds"]:
+        with_generators = (
+            ""
+            if own_generators
+            else ", training one generator per fold on that fold's training images alone"
+        )
+        where = (
+            f"We cross-fitted over {results['folds']} stratified folds (groups and exact "
+            f"duplicates kept whole){with_generators}, so that each of the "
+            f"{counts['test'][index]} {noun} of {results['class']} was tested once by models that "
+            "never saw it."
+        )
+    else:
+        where = (
+            f"The stored split was kept: {counts['train'][index]} training, "
+            f"{counts['validation'][index]} validation and {counts['test'][index]} test {noun} of "
+            f"{results['class']} (of {sum(counts['train'])}, {sum(counts['validation'])} and "
+            f"{sum(counts['test'])} in all)."
+        )
+        if not own_generators:
+            where += (
+                " The generator saw training images only; this was checked by image fingerprints."
+            )
+    if own_generators:
+        where += (
+            " Each repeat and fold trained its own generator of rows, on the rows that its "
+            "classifiers trained on."
+        )
+        how = f"model {settings['model']} unless the arm names another, fitted to its own end"
+        shared = "its seed"
+    else:
+        how = (
+            f"network {settings['model']}, {settings['steps']} optimiser steps of "
+            f"{settings['batch_size']} images in every arm"
+        )
+        shared = "its initial weights, its order of the real images"
     return (
         f"{where} Each of {len(results['arms'])} arms was trained {results['repeats']} times "
-        f"(network {settings['model']}, {settings['steps']} optimiser steps of "
-        f"{settings['batch_size']} images in every arm); repeat r of every arm shared its initial "
-        "weights, its order of the real images and its border between training and validation "
-        "images. In each repeat two thirds of the validation images chose weights and "
+        f"({how}); repeat r of every arm shared {shared} and its border between training and "
+        f"validation {noun}. In each repeat two thirds of the validation {noun} chose weights and "
         "thresholds, and the rest joined the training. Doses and competing arms were chosen by "
-        "validation average precision, in each fold on its own validation images. Test "
-        "images were read once. Differences are means over paired repeats; their variance "
+        f"validation average precision, in each fold on its own validation {noun}. Test "
+        f"{noun} were read once. Differences are means over paired repeats; their variance "
         "is the sum of the variance over repeats, of a bootstrap over "
-        f"{'groups of ' if settings.get('grouped') else ''}test images"
+        f"{'groups of ' if results['grouped'] else ''}test {noun}"
         + (
-            ", and of what folds differ by beyond their images with Nadeau and Bengio's factor"
+            f", and of what folds differ by beyond their {noun} with Nadeau and Bengio's factor"
             if results["folds"]
             else ""
         )
@@ -130,7 +153,7 @@ def protocol_text(results: dict[str, Any]) -> str:
         "adjusted by Holm's method within each baseline and measure. "
         f"Recalls are matched at a false-positive rate of "
         f"{100 * results['matched']['false_positive_rate']:g} % with thresholds chosen on "
-        f"validation images. {results['rule']['in_words']} The intervals cover: "
+        f"validation {noun}. {results['rule']['in_words']} The intervals cover: "
         f"{'; '.join(results['covered']['covered'])}. They do not cover: "
         f"{'; '.join(results['covered']['not_covered'])}."
     )
@@ -251,12 +274,12 @@ def _dose_chart(results: dict[str, Any]) -> Markup | None:
     region = 100 * results["rule"]["smallest_effect"]
     drawn = chart(
         series,
-        x_title="added images per real one of the class",
+        x_title=f"added {results['noun']} per real one of the class",
         y_title="change of recall (points)",
         band=(-region, region),
         zero=True,
         x_ticks=[(float(np.log2(dose)), f"{dose:.3g}") for dose in _apart(doses)],
-        description="Change of recall over the dose of added images, with 95 % intervals",
+        description=f"Change of recall over the dose of added {results['noun']}, 95 % intervals",
     )
     return Markup(drawn + legend(list(groups)))
 
@@ -396,13 +419,13 @@ def _learning_chart(results: dict[str, Any]) -> Markup | None:
         own = [point for point in points if point["arm"] == name]
         series.append(
             Series(name, [p["real_images"] for p in own], [p[measure] for p in own],
-                   labels=[f"{p['real_images']} real images" for p in own])
+                   labels=[f"{p['real_images']} real {results['noun']}" for p in own])
         )  # fmt: skip
     drawn = chart(
         series,
-        x_title="real training images of the class",
+        x_title=f"real training {results['noun']} of the class",
         y_title="recall",
-        description="Recall over the number of real training images, for each arm",
+        description=f"Recall over the number of real training {results['noun']}, for each arm",
     )
     return Markup(drawn + legend(names))
 

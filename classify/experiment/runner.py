@@ -16,14 +16,14 @@ from typing import Any
 
 from tqdm import tqdm
 
+from classify.experiment.division import Division
 from classify.experiment.generators import GeneratorUnit
-from classify.experiment.laboratory import Laboratory
 from classify.experiment.units import ClassifierUnit, UnitStore
 from galaxies.errors import InputError
 
 AnyUnit = ClassifierUnit | GeneratorUnit
 
-OpenLaboratory = Callable[[], Laboratory]
+OpenLaboratory = Callable[[], Division]
 """Opens the laboratory anew in a worker process; must be picklable."""
 
 _WAIT_FOR_OTHERS = 1.0  # seconds between two looks at units that another process is training
@@ -36,7 +36,7 @@ def is_finished(unit: AnyUnit, store: UnitStore) -> bool:
     return store.has(unit.key)
 
 
-def train_unit(unit: AnyUnit, laboratory: Laboratory, store: UnitStore) -> bool:
+def train_unit(unit: AnyUnit, laboratory: Division, store: UnitStore) -> bool:
     """Train and store one unit; ``False`` where another process is training it."""
     if isinstance(unit, GeneratorUnit):
         return laboratory.run_generator(unit)
@@ -51,7 +51,7 @@ def train_unit(unit: AnyUnit, laboratory: Laboratory, store: UnitStore) -> bool:
 
 def run_units(
     units: Sequence[AnyUnit],
-    laboratory: Laboratory,
+    laboratory: Division,
     store: UnitStore,
     *,
     workers: int = 1,
@@ -89,7 +89,9 @@ def run_units(
         while unfinished:
             if dask is not None:
                 from classify.experiment.cluster import run_on_dask
+                from classify.experiment.laboratory import Laboratory
 
+                assert isinstance(laboratory, Laboratory)  # tables refuse the flag
                 run_on_dask(unfinished, laboratory, store, dask, dask_resources, bar)
             elif workers > 1 and len(unfinished) > 1 and open_laboratory is not None:
                 _run_in_processes(

@@ -7,6 +7,7 @@ from typing import Any
 
 from classify.experiment.arms import Arm
 from classify.experiment.cli import ExperimentConfig
+from classify.experiment.division import Division
 from classify.experiment.laboratory import Laboratory, is_checkpoint
 from classify.experiment.planner import GeneratorSource, Planner
 from classify.synthetic import refuse_leaking
@@ -53,13 +54,15 @@ def ready_sources(
 
 def fold_sources(
     config: ExperimentConfig,
-    laboratory: Laboratory,
+    laboratory: Division,
     arms: list[Arm],
     keeps: list[int | None],
     train: Any,
 ) -> Sources:
     """One generator per fold, trained where an arm draws from it."""
-    if not config.folds or not any(arm.generated for arm in arms):
+    if not (config.folds and laboratory.draws_from_sources):
+        return {}
+    if not any(arm.generated for arm in arms):
         return {}
     training = {
         "recipe": config.gan_recipe,

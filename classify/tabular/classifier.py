@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,9 @@ from galaxies.tables import Table
 
 SMALLEST_PROBABILITY = 1e-9
 DROPOUT_PASSES = 50
+
+Augment = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+"""(n, F) scaled training rows without missing values and (n,) labels -> those to train on."""
 
 Score = Literal["log_probabilities", "probabilities"]
 
@@ -172,7 +176,7 @@ def train_table_classifier(
     validation: Table | None,
     config: TableTraining,
     *,
-    extra: tuple[np.ndarray, np.ndarray] | None = None,
+    augment: Augment | None = None,
     progress: bool = True,
 ) -> TableClassifier:
     """Train one classifier on the rows of ``train`` alone.
@@ -181,8 +185,9 @@ def train_table_classifier(
     ----------
     validation
         Chooses the epoch of a dense network; classical algorithms do not look at it.
-    extra
-        Further training rows (features in the table's units, labels), such as generated ones.
+    augment
+        Changes the scaled training rows before the answer to imbalance, for example by adding
+        generated ones.
 
     Raises
     ------
@@ -195,13 +200,12 @@ def train_table_classifier(
     if absent:
         raise InputError(f"class {', '.join(absent)} has no training row")
     features = train.features
-    if extra is not None:
-        features = np.concatenate([features, extra[0]])
-        labels = np.concatenate([labels, extra[1]])
+    changed = augment or (lambda rows, targets: (rows, targets))
     classifier = TableClassifier(train.feature_names, train.class_names, config)
     if config.model in WIDTHS:
         scaling = scaling_of(features)
-        rows, targets, weights = balanced_rows(scaling(features), labels, classes, config, progress)
+        rows, labels = changed(scaling(features), labels)
+        rows, targets, weights = balanced_rows(rows, labels, classes, config, progress)
         settings = DenseConfig(
             **(asdict(config.dense) | {"widths": WIDTHS[config.model], "seed": config.seed})
         )
@@ -217,9 +221,8 @@ def train_table_classifier(
         classifier.last_layer = _posterior(trained.network, rows, targets, config)
     else:
         prepared_by = algorithms.preparation().fit(features)
-        rows, targets, weights = balanced_rows(
-            prepared_by.transform(features), labels, classes, config, progress
-        )
+        rows, labels = changed(prepared_by.transform(features), labels)
+        rows, targets, weights = balanced_rows(rows, labels, classes, config, progress)
         model = algorithms.fit(
             config.model, rows, targets, seed=config.seed, weights=weights, threads=config.threads
         )

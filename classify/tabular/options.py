@@ -26,8 +26,8 @@ TABLE_MODELS: dict[str, str] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableOptions:
-    """Flags that apply where ``--data`` is a table (CSV, Parquet, FITS, .npz)."""
+class ColumnOptions:
+    """Which columns of a table play which part."""
 
     class_column: str | None = None
     """Tables: column of the class; class, label, target_class or type are found by name."""
@@ -44,6 +44,12 @@ class TableOptions:
     allow_column: _Columns = ()
     """Tables: use this column although it gives the class away (a redshift, a plate, a fibre),
     names a row, or says where it lies; may be repeated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions(ColumnOptions):
+    """Flags that apply where ``--data`` is a table (CSV, Parquet, FITS, .npz)."""
+
     features: Literal["plain", "colours"] = "plain"
     """Tables: colours adds differences of neighbouring magnitudes (u-g, g-r, ...) and their
     errors."""

@@ -20,13 +20,14 @@ from classify.tabular.classifier import (
     train_table_classifier,
     write_table_checkpoint,
 )
+from classify.tabular.columns import columns_of
 from classify.tabular.dense import WIDTHS, DenseConfig, dense_network
 from classify.tabular.exchangeability import Exchangeability
 from classify.training_config import TrainingConfig
 from galaxies.atomic import folder_lock, refuse_existing, whole_folder
 from galaxies.command_line import config_as_json, print_json, warn
 from galaxies.errors import InputError
-from galaxies.tables import Table, TableColumns, read_table, split_table, with_table_split
+from galaxies.tables import Table, read_table, split_table, with_table_split
 
 if TYPE_CHECKING:
     from classify.train import ClassifyTrain
@@ -57,25 +58,12 @@ def classify_train_table(config: "ClassifyTrain") -> None:
 
 def open_table(config: "ClassifyTrain") -> Table:
     """The table, without the classes left out, with a split."""
-    data = read_table(config.data, table_columns(config))
+    data = read_table(
+        config.data, columns_of(config.table, colours=config.table.features == "colours")
+    )
     if config.leave_out:
         data = data.without_classes(config.leave_out)
     return with_table_split(data)
-
-
-def table_columns(config: "ClassifyTrain") -> TableColumns:
-    """The parts that the flags give to columns."""
-    options = config.table
-    return TableColumns(
-        label=options.class_column,
-        id=options.id_column,
-        group=options.group_column,
-        split=options.split_column,
-        features=options.columns,
-        exclude=options.exclude_column,
-        allow=options.allow_column,
-        colours=options.features == "colours",
-    )
 
 
 def table_training(config: "ClassifyTrain") -> TableTraining:
@@ -235,7 +223,9 @@ def _report(
 
 
 def _dry_run(config: "ClassifyTrain", training: TableTraining) -> None:
-    data = read_table(config.data, table_columns(config))
+    data = read_table(
+        config.data, columns_of(config.table, colours=config.table.features == "colours")
+    )
     if training.model not in WIDTHS:
         raise InputError(f"{training.model} has no parameters to count before it is fitted")
     from classify.networks.network import count_parameters

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import HealthCheck, settings
 
-from classify.experiment.laboratory import Laboratory, Setting
+from classify.experiment.division import Setting
+from classify.experiment.laboratory import Laboratory
 from classify.training import TrainingConfig
 from galaxies.hdf5 import write_hdf5
 from galaxies.image_set import ImageSet, PixelsInMemory

@@ -9,7 +9,7 @@ from classify.experiment.arms import (
     MODIFIERS,
     TECHNIQUES,
     TO_BALANCE,
-    AddedImages,
+    AddedItems,
     parse_arm,
     parse_arms,
 )
@@ -21,7 +21,7 @@ def test_an_arm_with_images_stands_on_balanced_unless_it_names_its_own_base() ->
     gan = parse_arm("gan@0.5")
     assert gan.settings == parse_arm("balanced").settings
     assert gan.base == "balanced"
-    assert gan.images == AddedImages("gan", 0.5)
+    assert gan.added == AddedItems("gan", 0.5)
     own = parse_arm("focal+gan@1")
     assert own.settings["loss"] == "focal"
     assert own.settings["balance"] == "none"
@@ -35,7 +35,7 @@ def test_parts_compose() -> None:
         "balance": "sampling", "symmetries": True, "mixup": 0.2,
         "synthetic_until": 0.75, "synthetic_weight": 0.3,
     }  # fmt: skip
-    assert arm.images == AddedImages("gan", 2.0, keep_above=0.7)
+    assert arm.added == AddedItems("gan", 2.0, keep_above=0.7)
     assert arm.base == "balanced+mixup@0.2"
 
 
@@ -47,15 +47,15 @@ def test_baselines_are_put_in_and_nothing_twice() -> None:
 def test_several_generators_give_an_arm_each() -> None:
     names = [arm.name for arm in parse_arms("gan@1,placebo", ["a", "b"])]
     assert names == ["plain", "balanced", "gan:a@1", "gan:b@1", "placebo"]
-    assert parse_arm("gan:b@1").images == AddedImages("gan", 1.0, generator="b")
+    assert parse_arm("gan:b@1").added == AddedItems("gan", 1.0, generator="b")
     with pytest.raises(InputError, match="there is no generator 'c'; there are: a, b"):
         parse_arms("gan:c@1", ["a", "b"])
 
 
 def test_dose_counts() -> None:
-    assert AddedImages("gan", 0.5).count(53, 1500) == 26
-    assert AddedImages("gan", 0.001).count(53, 1500) == 1
-    images = parse_arm("gan@balance").images
+    assert AddedItems("gan", 0.5).count(53, 1500) == 26
+    assert AddedItems("gan", 0.001).count(53, 1500) == 1
+    images = parse_arm("gan@balance").added
     assert images is not None
     assert images.dose == TO_BALANCE
     assert images.count(53, 1500) == 1447
@@ -67,7 +67,7 @@ def test_best_takes_the_recipe_and_keeps_its_own_images() -> None:
     assert arm.settings == {"balance": "none", "symmetries": True, "synthetic_until": 0.75}
     assert arm.adjust_logits == 0.5
     assert arm.base == best.name
-    assert arm.images == AddedImages("gan", 1.0)
+    assert arm.added == AddedItems("gan", 1.0)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_every_group_and_part_is_a_valid_training() -> None:
     for group in GROUPS:
         for arm in parse_arms(group):
             TrainingConfig(**arm.settings)
-            assert arm.in_words()
+            assert arm.words
     for part in TECHNIQUES:
         TrainingConfig(**parse_arm(part).settings)
     for modifier in MODIFIERS:

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from classify.experiment.arms import parse_arm
-from classify.experiment.laboratory import Laboratory, Setting, generate_images
+from classify.experiment.division import Setting
+from classify.experiment.laboratory import Laboratory, generate_images
 from classify.experiment.planner import GeneratorSource, Planner
 from classify.experiment.smote import interpolate, retrain_head_with_smote
 from classify.training import TrainingConfig, train_classifier

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from classify.experiment.arms import parse_arms
-from classify.experiment.command import UNITS_FILE, OpenLaboratory
-from classify.experiment.laboratory import Laboratory, Setting
+from classify.experiment.division import Setting
+from classify.experiment.laboratory import Laboratory
+from classify.experiment.opening import UNITS_FILE, OpenLaboratory
 from classify.experiment.planner import GeneratorSource, Planner
 from classify.experiment.runner import run_units
 from classify.experiment.units import ClassifierUnit, UnitStore
@@ -27,7 +28,8 @@ sys.path.insert(0, {here!r})
 import conftest
 from pathlib import Path
 from classify.experiment.arms import parse_arms
-from classify.experiment.laboratory import Laboratory, Setting
+from classify.experiment.division import Setting
+from classify.experiment.laboratory import Laboratory
 from classify.experiment.planner import Planner
 from classify.experiment.runner import run_units
 from classify.experiment.units import UnitStore

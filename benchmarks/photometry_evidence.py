@@ -4,14 +4,15 @@ Each run is one small JSON file under ``--out`` and is never repeated, so the wo
 slices:
 
     python benchmarks/photometry_evidence.py --photometry shared/data/photometry --part algorithms
-    python benchmarks/photometry_evidence.py --photometry ... --part quasars --minutes 5
+    python benchmarks/photometry_evidence.py --photometry ... --part shift --minutes 5
     python benchmarks/photometry_evidence.py --summary        # the tables of the page
 
-Parts: ``algorithms`` (every classifier on both tables, ten splits), ``quasars`` (answers to
-imbalance on SDSS, ten splits), ``shift`` (prediction sets calibrated on bright sources and tested
-on faint ones), ``bayesian`` (what approximate posteriors say there), ``joint`` (image, table and
-both on the simulated survey). A repeat is a split and a training seed; within a repeat all arms
-share both.
+Parts: ``algorithms`` (every classifier on both tables, ten splits), ``coverage`` (of prediction
+sets, over many splits), ``shift`` (prediction sets
+calibrated on bright sources and tested on faint ones), ``bayesian`` (what approximate posteriors
+say there), ``joint`` (image, table and both on the simulated survey). A repeat is a split and a
+training seed; within a repeat all arms share both. Answers to imbalance are compared by
+``augment-and-eval``.
 """
 
 import argparse
@@ -30,12 +31,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from classify.calibration import expected_calibration_error
 from classify.conformal import ConformalCalibration, coverage_report
-from classify.experiment.operating_points import threshold_at_false_positive_rate
 from classify.experiment.statistics import (
     corrected_paired_t,
     holm_adjusted,
     minimum_detectable_effect,
-    sign_flip_p,
 )
 from classify.experiment.verdict import ClaimRule, in_points, interval_in_points
 from classify.metrics import evaluate
@@ -53,6 +52,7 @@ REPEATS = 10
 FEWEST_REPEATS = 6
 """Fewer paired repeats give no verdict: their spread is too uncertain."""
 JOINT_STEPS = 500
+MANY_SPLITS = 200
 LEVEL = 0.9
 _MEASURED = ("dered", "deVRad", "psffwhm", "extinction")
 MARGNET_COLUMNS = (
@@ -63,17 +63,6 @@ ALGORITHMS = (
     "dense", "gradient-boosting", "random-forest", "svm", "nearest-neighbours",
     "logistic-regression",
 )  # fmt: skip
-ANSWERS: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "class-weights": {"balance": "class-weights"},
-    "repeated rows": {"balance": "sampling"},
-    "SMOTE": {"resample": "smote"},
-    "Borderline-SMOTE": {"resample": "borderline-smote"},
-    "ADASYN": {"resample": "adasyn"},
-    "table GAN": {"resample": "gan"},
-}
-QUASAR_MODELS = ("gradient-boosting", "logistic-regression")
-MATCHED_RATE = 0.01
 
 
 def sdss(folder: Path) -> Table:
@@ -138,35 +127,21 @@ def _scores(probabilities: np.ndarray, test: Table) -> dict[str, Any]:
     }
 
 
-def quasars(folder: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-    table = sdss(folder)
-    for model in QUASAR_MODELS:
-        for repeat in range(REPEATS):
-            for arm, answer in ANSWERS.items():
-                yield (
-                    f"{model}/{arm}/{repeat}",
-                    lambda a=answer, m=model, r=repeat: _quasar(table, m, a, r),
-                )
+def coverage(folder: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
+    for name, open_table in TABLES.items():
+        yield f"{name}/0", lambda t=open_table(folder): _coverage(t)
 
 
-def _quasar(table: Table, model: str, answer: dict[str, Any], repeat: int) -> dict[str, Any]:
-    parted = split_table(table, seed=repeat)
-    validation, test = parted.side("validation"), parted.side("test")
-    classifier = train_table_classifier(
-        parted.side("train"), validation,
-        TableTraining(model=model, seed=repeat, threads=1, **answer), progress=False,
-    )  # fmt: skip
-    quasar = table.class_names.index("QSO")
-    found = classifier.probabilities(test)
-    on_validation = classifier.probabilities(validation)[:, quasar]
-    threshold = threshold_at_false_positive_rate(
-        on_validation, validation.known_labels == quasar, MATCHED_RATE
-    )
-    is_quasar = test.known_labels == quasar
-    called = found[:, quasar] > threshold
-    return _scores(found, test) | {
-        "recall_at_rate": float(called[is_quasar].mean()),
-        "rate": float(called[~is_quasar].mean()),
+def _coverage(table: Table) -> dict[str, Any]:
+    """Coverage per class over many splits: one split of 64 calibrating rows scatters by points."""
+    runs = [_algorithm(table, "gradient-boosting", 1000 + split) for split in range(MANY_SPLITS)]
+    return {
+        name: {
+            "mean": float(np.mean([run["coverage"][name] for run in runs])),
+            "deviation": float(np.std([run["coverage"][name] for run in runs], ddof=1)),
+            "splits": MANY_SPLITS,
+        }
+        for name in runs[0]["coverage"]
     }
 
 
@@ -342,7 +317,7 @@ def _joint(arm: str, repeat: int) -> dict[str, Any]:
 
 PARTS: dict[str, Callable[[Path], Iterator[tuple[str, Callable[[], dict[str, Any]]]]]] = {
     "algorithms": algorithms,
-    "quasars": quasars,
+    "coverage": coverage,
     "shift": shift,
     "bayesian": bayesian,
     "joint": joint,
@@ -367,7 +342,7 @@ def spread(values: list[float]) -> str:
 
 def summary(out: Path) -> None:
     _summarise_algorithms(load(out, "algorithms"))
-    _summarise_quasars(load(out, "quasars"))
+    _summarise_coverage(load(out, "coverage"))
     _summarise_shift(load(out, "shift"))
     _summarise_bayesian(load(out, "bayesian"))
     _summarise_joint(load(out, "joint"))
@@ -396,59 +371,15 @@ def _summarise_algorithms(runs: dict[str, dict[int, dict[str, Any]]]) -> None:
             )
 
 
-def _summarise_quasars(runs: dict[str, dict[int, dict[str, Any]]]) -> None:
-    measures = {
-        "recall": lambda r: r["recall"]["QSO"],
-        "recall at 1 % false positives": lambda r: r["recall_at_rate"],
-        "precision": lambda r: r["precision"]["QSO"],
-    }
-    comparisons = []
-    for model in QUASAR_MODELS:
-        base = runs.get(f"{model}/plain", {})
-        for arm in ANSWERS:
-            own = runs.get(f"{model}/{arm}", {})
-            repeats = sorted(set(own) & set(base))
-            if arm == "plain" or len(repeats) < 2:
-                continue
-            for measure, value in measures.items():
-                differences = np.array([value(own[r]) - value(base[r]) for r in repeats])
-                comparisons.append(
-                    (model, arm, measure, differences, corrected_paired_t(differences, 0.25 / 0.6))
-                )
-    claims = [c for c in comparisons if c[2] != "precision"]
-    adjusted = dict(
-        zip([c[:3] for c in claims], holm_adjusted([c[4].p for c in claims]), strict=True)
-    )
-    rule = ClaimRule()
-    print("\n### quasars\n")
-    print("| model | arm | recall | precision | recall at 1 % false positives |")
-    print("| --- | --- | --- | --- | --- |")
-    for model in QUASAR_MODELS:
-        for arm in ANSWERS:
-            own = list(runs.get(f"{model}/{arm}", {}).values())
-            if own:
-                print(f"| {model} | {arm} | " + " | ".join(
-                    spread([measures[m](r) for r in own])
-                    for m in ("recall", "precision", "recall at 1 % false positives")) + " |")  # fmt: skip  # noqa: E501
-    print(
-        "\n| model | arm | measure | points | 95 % interval | p (Holm) | sign flips | detectable | verdict |"  # noqa: E501
-    )
-    print("| --- " * 9 + "|")
-    for model, arm, measure, differences, estimate in comparisons:
-        holm = adjusted.get((model, arm, measure))
-        detectable = minimum_detectable_effect(estimate.standard_error, estimate.degrees_of_freedom)
-        if holm is None:
-            verdict = "-"
-        elif len(differences) < FEWEST_REPEATS:
-            verdict = f"none: {len(differences)} repeats"
-        else:
-            verdict = rule.claim(estimate, float(holm), detectable)
-        print(
-            f"| {model} | {arm} | {measure} | {in_points(estimate.difference)} | "
-            f"{interval_in_points(estimate.interval)} | "
-            f"{'-' if holm is None else f'{holm:.2g}'} | {sign_flip_p(differences):.2g} | "
-            f"{in_points(detectable, signed=False)} | {verdict} |"
-        )
+def _summarise_coverage(runs: dict[str, dict[int, dict[str, Any]]]) -> None:
+    print("\n### coverage of prediction sets at 90 %, per class\n")
+    for name, by_repeat in runs.items():
+        for label, found in by_repeat[0].items():
+            error = found["deviation"] / np.sqrt(found["splits"])
+            print(
+                f"{name}, {label}: {found['mean']:.4f} ± {error:.4f} over {found['splits']} splits "
+                f"(one split ± {found['deviation']:.3f})"
+            )
 
 
 def _summarise_shift(runs: dict[str, dict[int, dict[str, Any]]]) -> None:
@@ -556,7 +487,7 @@ def main() -> None:
     ]
     # Repeat by repeat, so that whatever was reached is a whole experiment with fewer repeats.
     # The costly arms follow some repeats later.
-    late = {"table GAN": 6, "dense": 6, "svm": 6}
+    late = {"dense": 6, "svm": 6}
     runs.sort(key=lambda entry: entry[0] + late.get(entry[2].split("/")[-2], 0))
     for repeat, part, key, run in runs:
         path = arguments.out / part / f"{key}.json"

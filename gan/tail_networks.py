@@ -42,14 +42,18 @@ class ModulatedConvolution(nn.Module):
     """Convolution whose input channels are scaled by the style, with unit output variance.
 
     ``y = d * conv(s * x, W)``, ``d = 1 / sqrt(sum (s W)^2)``: equations 1 to 3 of
-    arXiv:1912.04958. With ``up`` it is a transposed 4x4 convolution of stride 2, which overlaps
-    evenly and so leaves no checkerboard of its own.
+    arXiv:1912.04958. With ``up`` it is a transposed 4x4 convolution of stride 2. Its sixteen taps
+    are either free, so that each of the four phases of the finer grid has its own filter (a short
+    training leaves them different, which is seen as a weave), or ``smooth``: those of a 3x3
+    convolution behind pixels that were doubled, which costs less than doing so.
     """
 
-    def __init__(self, inputs: int, outputs: int, *, up: bool = False) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, *, up: bool = False, smooth: bool = False
+    ) -> None:
         super().__init__()
-        self.up = up
-        kernel = 4 if up else 3
+        self.up, self.smooth = up, smooth
+        kernel = 4 if up and not smooth else 3
         shape = (inputs, outputs, kernel, kernel) if up else (outputs, inputs, kernel, kernel)
         self.weight = nn.Parameter(torch.empty(shape))
         self.bias = nn.Parameter(torch.zeros(outputs))
@@ -59,7 +63,8 @@ class ModulatedConvolution(nn.Module):
     def forward(self, features: Tensor, style: Tensor, noise: Tensor | None) -> Tensor:
         """(N, C, H, W), (N, STYLE), (N, 1, H', W') noise or None to (N, C', H', W')."""
         scale = self.style(style).float()  # (N, inputs), around 1
-        power = self.weight.square().sum(dim=(2, 3))
+        weight = spread(self.weight) if self.smooth else self.weight
+        power = weight.square().sum(dim=(2, 3))
         power = power if self.up else power.t()  # (inputs, outputs)
         with torch.autocast(features.device.type, enabled=False):
             demodulation = torch.rsqrt(scale.square() @ power.float() + 1e-8)
@@ -67,9 +72,9 @@ class ModulatedConvolution(nn.Module):
             demodulation = demodulation * 2  # every output sees a quarter of the taps
         features = features * scale[:, :, None, None].to(features.dtype)
         features = (
-            F.conv_transpose2d(features, self.weight, stride=2, padding=1)
+            F.conv_transpose2d(features, weight, stride=2, padding=1)
             if self.up
-            else F.conv2d(features, self.weight, padding=1)
+            else F.conv2d(features, weight, padding=1)
         )
         features = features * demodulation[:, :, None, None].to(features.dtype)
         shift = self.bias[:, None, None]
@@ -108,7 +113,9 @@ class StyleGenerator(nn.Module):
             outputs = tail_channels(resolution, width)
             block = nn.ModuleList()
             if resolution > 4:
-                block.append(ModulatedConvolution(inputs, outputs, up=True))
+                block.append(
+                    ModulatedConvolution(inputs, outputs, up=True, smooth=parts.smooth_upsampling)
+                )
                 self.noise_shapes.append(resolution)
             block.append(ModulatedConvolution(outputs, outputs))
             self.noise_shapes.append(resolution)
@@ -177,6 +184,11 @@ class StyleGenerator(nn.Module):
     def class_tables(self) -> list[Tensor]:
         """(classes, D) parameters that belong to one class each."""
         return [] if self.embedding is None else [self.embedding.weight]
+
+
+def spread(weight: Tensor) -> Tensor:
+    """(I, O, 3, 3) taps behind doubled pixels as (I, O, 4, 4) taps of a transposed convolution."""
+    return F.avg_pool2d(F.pad(weight, (1, 1, 1, 1)), 2, stride=1, divisor_override=1)
 
 
 def upsample(images: Tensor) -> Tensor:

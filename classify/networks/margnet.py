@@ -35,6 +35,7 @@ MARGNET_DENSE = (1024, 256, 128, 64, 32)
 SMALL_DENSE = (128, 64)
 DROPOUT = 0.25
 STACK_UNITS = 10
+SMALLEST_PROBABILITY = 1e-6
 
 
 class Inception(nn.Module):
@@ -117,6 +118,29 @@ def stack_head(classes: int) -> nn.Sequential:
     )
 
 
+class LogarithmicPool(nn.Module):
+    """Two probabilities per class to logits: ``a log p_image + b log p_table``, a and b above 0.
+
+    Two parameters, so that a few dozen images are enough to fit them (Genest & Zidek 1986); the
+    published stack has hundreds and follows the noise of so few. At (1, 0) and (0, 1) it is
+    either part alone.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.raw_weights = nn.Parameter(torch.zeros(2))
+
+    @property
+    def weights(self) -> torch.Tensor:
+        """(2,) a and b."""
+        return F.softplus(self.raw_weights)
+
+    def forward(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """(n, 2 K) probabilities of the image part and of the table part to (n, K) logits."""
+        of_parts = probabilities.clamp_min(SMALLEST_PROBABILITY).log().unflatten(1, (2, -1))
+        return (self.weights[:, None] * of_parts).sum(dim=1)
+
+
 def margnet(channels: int, classes: int, size: int, table_columns: int) -> JointNetwork:
     """Both published parts and the stack; trained by `classify.tabular.margnet_training`."""
     _need_columns("margnet", table_columns)
@@ -129,8 +153,8 @@ def margnet(channels: int, classes: int, size: int, table_columns: int) -> Joint
 def margnet_small(
     channels: int, classes: int, size: int, table_columns: int, dropout: float = 0.2
 ) -> JointNetwork:
-    """MargNet's plan with `small` for the images and a dense network of 128-64, for sets of
-    thousands; about 0.5 million parameters.
+    """MargNet's plan with `small` for the images, a dense network of 128-64 and a stack of two
+    numbers, for sets of thousands; about 0.5 million parameters.
     """
     _need_columns("margnet-small", table_columns)
     if size < SMALLEST_SIZE:
@@ -138,7 +162,7 @@ def margnet_small(
     parts = BothParts(
         small(channels, classes, size, dropout), dense_part(table_columns, classes, SMALL_DENSE)
     )
-    return JointNetwork(parts, stack_head(classes), table_columns)
+    return JointNetwork(parts, LogarithmicPool(), table_columns)
 
 
 def _need_columns(name: str, table_columns: int) -> None:

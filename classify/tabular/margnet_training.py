@@ -19,7 +19,7 @@ from classify.classifier import TrainedClassifier
 from classify.determinism import derived_seed
 from classify.joint_features import JointFeatures, joint_features_of
 from classify.networks.joint import JointNetwork
-from classify.networks.margnet import MARGNET_DENSE, SMALL_DENSE, BothParts
+from classify.networks.margnet import MARGNET_DENSE, SMALL_DENSE, BothParts, LogarithmicPool
 from classify.networks.registry import build
 from classify.tabular.dense import DenseConfig, train_dense
 from classify.training_config import TrainingConfig
@@ -118,20 +118,45 @@ def fit_stack(
         Weight of each class in the loss: that of the parts.
     """
     network = classifier.network
-    inputs = classifier.features(images)  # (n, 2 K): probabilities of both parts
     labels = torch.from_numpy(images.labels)
-    weight = torch.from_numpy(row_weights).float()[labels]
-    generator = torch.Generator().manual_seed(derived_seed(seed, "stack"))
-    stack = _fresh_stack(network.head, generator)
-    optimiser = torch.optim.AdamW(stack.parameters(), lr=0.02, weight_decay=STACK_DECAY)
-    for _ in range(STACK_STEPS):
-        losses = nn.functional.cross_entropy(stack(inputs), labels, reduction="none")
-        loss = (losses * weight).mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        optimiser.step()
+    stack = fitted_stack(
+        network.head,
+        classifier.features(images),  # (n, 2 K): probabilities of both parts
+        labels,
+        torch.from_numpy(row_weights).float()[labels],
+        seed,
+    )
     network.head.load_state_dict(stack.state_dict())
     network.head.eval()
+
+
+def fitted_stack(
+    head: nn.Module, probabilities: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor,
+    seed: int,
+) -> nn.Module:  # fmt: skip
+    """A stack like ``head`` that has least weighted cross-entropy on (n, 2 K) probabilities."""
+    stack: nn.Module
+    optimiser: torch.optim.Optimizer
+    if isinstance(head, LogarithmicPool):
+        stack, steps = LogarithmicPool(), 1
+        optimiser = torch.optim.LBFGS(
+            stack.parameters(), max_iter=100, line_search_fn="strong_wolfe"
+        )
+    else:
+        generator = torch.Generator().manual_seed(derived_seed(seed, "stack"))
+        stack, steps = _fresh_stack(head, generator), STACK_STEPS
+        optimiser = torch.optim.AdamW(stack.parameters(), lr=0.02, weight_decay=STACK_DECAY)
+
+    def loss() -> float:
+        optimiser.zero_grad(set_to_none=True)
+        losses = nn.functional.cross_entropy(stack(probabilities), labels, reduction="none")
+        mean = (losses * weight).mean()
+        mean.backward()
+        return float(mean.detach())
+
+    for _ in range(steps):
+        optimiser.step(loss)
+    return stack
 
 
 def _fresh_stack(head: nn.Module, generator: torch.Generator) -> nn.Sequential:

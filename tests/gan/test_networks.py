@@ -4,12 +4,14 @@ import dataclasses
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from galaxies.errors import InputError
 from gan.build import NetworkShape, build_discriminator, build_generator, parameter_count
 from gan.networks import MinibatchDeviation, check_size, dcgan_channels
 from gan.recipes import DCGAN, RECIPES, TAIL
+from gan.tail_networks import STYLE, ModulatedConvolution, initialise_tail, spread
 
 FULL = torch.tensor(1.0)
 
@@ -153,8 +155,9 @@ def test_the_class_changes_the_image_only_as_far_as_it_matters(recipe, generator
 def test_class_enters_late_where_asked(generator_name):
     """Below ``class_from`` the classes share everything: their coarse structure is the same."""
     parts = dataclasses.replace(
-        TAIL, generator=generator_name, class_from=32, pixel_noise=False, start_at_sky=False
-    )
+        TAIL, generator=generator_name, class_from=32, pixel_noise=False, start_at_sky=False,
+        smooth_upsampling=False,
+    )  # fmt: skip
     ours, _ = build(parts, classes=2, size=32, width=0.25)
     if generator_name == "style":
         styles = ours.styles(torch.ones(1, ours.latent), torch.tensor([1]), FULL)
@@ -163,6 +166,27 @@ def test_class_enters_late_where_asked(generator_name):
     assert len(ours.class_tables()) == (1 if generator_name == "style" else 0)
     early, _ = build(dataclasses.replace(parts, class_from=8), classes=2, size=32, width=0.25)
     assert len(early.class_tables()) == (1 if generator_name == "style" else 4)
+
+
+def test_smooth_upsampling_is_a_convolution_behind_doubled_pixels():
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(5, 7, 3, 3, generator=generator)
+    features = torch.randn(2, 5, 6, 6, generator=generator)
+    ours = F.conv_transpose2d(features, spread(weight), stride=2, padding=1)
+    doubled = features.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    reference = F.conv2d(doubled, weight.flip(2, 3).transpose(0, 1), padding=1)
+    torch.testing.assert_close(ours, reference, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_only_smooth_upsampling_treats_the_four_phases_alike(smooth):
+    """What is flat stays flat; free taps print their own 2x2 pattern on it."""
+    layer = ModulatedConvolution(8, 8, up=True, smooth=smooth)
+    initialise_tail(nn.ModuleList([layer]), torch.Generator().manual_seed(0))
+    flat = torch.ones(1, 8, 8, 8)
+    inner = layer(flat, torch.zeros(1, STYLE), None)[..., 2:-2, 2:-2]
+    pattern = (inner - inner.mean(dim=(2, 3), keepdim=True)).abs().max() / inner.std()
+    assert pattern < 1e-5 if smooth else pattern > 0.1
 
 
 def test_minibatch_deviation_is_the_deviation_within_groups_of_four():

@@ -6,6 +6,7 @@ import torch
 from classify.networks.margformer import margformer, margformer_small
 from classify.networks.margnet import (
     MARGNET_DENSE,
+    LogarithmicPool,
     dense_part,
     margnet,
     margnet_cnn,
@@ -13,6 +14,7 @@ from classify.networks.margnet import (
     stack_head,
 )
 from classify.networks.network import count_parameters
+from classify.tabular.margnet_training import fitted_stack
 from galaxies.errors import InputError
 
 
@@ -76,3 +78,49 @@ def test_what_cannot_be_built_is_refused() -> None:
         margnet_cnn(3, 4, 128)
     with pytest.raises(ValueError, match="needs 7 features"):
         margnet_small(3, 4, 32, 7)(torch.zeros(1, 3, 32, 32))
+
+
+def _parts(count: int, sharpness: tuple[float, float], seed: int) -> tuple[torch.Tensor, ...]:
+    """Labels of six classes and what two parts say of them; 0 is noise, 3 nearly sure."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(6, (count,), generator=generator)
+    truth = torch.nn.functional.one_hot(labels, 6).float()
+    said = [
+        torch.softmax(s * truth + torch.randn(count, 6, generator=generator), dim=1)
+        for s in sharpness
+    ]
+    return labels, torch.cat(said, dim=1)
+
+
+def test_the_pool_of_one_part_alone_is_that_part() -> None:
+    _, said = _parts(50, (2.0, 1.0), 0)
+    pool = LogarithmicPool()
+    with torch.no_grad():
+        pool.raw_weights.copy_(torch.tensor([0.5413248, -40.0]))  # softplus: 1 and 0
+    torch.testing.assert_close(torch.softmax(pool(said), dim=1), said[:, :6], rtol=1e-4, atol=1e-6)
+    assert count_parameters(pool) == 2
+
+
+def test_the_pool_finds_what_independent_parts_are_worth() -> None:
+    """With independent evidence Bayes multiplies; noise of unit variance makes the weights s."""
+    labels, said = _parts(20_000, (2.0, 1.0), 1)
+    pool = fitted_stack(LogarithmicPool(), said, labels, torch.ones(len(labels)), 0)
+    assert isinstance(pool, LogarithmicPool)
+    torch.testing.assert_close(pool.weights, torch.tensor([2.0, 1.0]), rtol=0.06, atol=0)
+
+
+@pytest.mark.parametrize("sharpness", [(2.0, 0.0), (2.0, 1.0), (0.5, 3.0)])
+def test_180_images_are_enough_for_the_pool_and_too_few_for_the_published_stack(
+    sharpness: tuple[float, float],
+) -> None:
+    lost = {"pool": [], "stack": []}  # type: ignore[var-annotated]
+    for seed in range(5):
+        labels, said = _parts(180, sharpness, seed)
+        new_labels, new = _parts(4000, sharpness, 100 + seed)
+        best = max((new[:, p : p + 6].argmax(1) == new_labels).float().mean() for p in (0, 6))
+        for name, head in (("pool", LogarithmicPool()), ("stack", stack_head(6))):
+            fitted = fitted_stack(head, said, labels, torch.ones(180), seed)
+            right = (fitted(new).argmax(1) == new_labels).float().mean()
+            lost[name].append(float(best - right))
+    assert sum(lost["pool"]) / 5 < 0.005  # never worse than its best part
+    assert sum(lost["stack"]) > sum(lost["pool"]) + 5 * 0.01

@@ -128,8 +128,8 @@ def _scores(probabilities: np.ndarray, test: Table) -> dict[str, Any]:
 
 
 def coverage(folder: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
-    for name, open_table in TABLES.items():
-        yield f"{name}/0", lambda t=open_table(folder): _coverage(t)
+    table = sdss(folder)
+    yield "sdss_dr14/0", lambda: _coverage(table)
 
 
 def _coverage(table: Table) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from galaxies.device import choose_device
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 from gan.build import NetworkShape, build_discriminator, build_generator, parameter_count
@@ -16,7 +17,7 @@ from gan.checkpoint import DataDescription
 from gan.networks import check_size
 from gan.recipes import Parts, resolve_parts
 from gan.step import Schedule, TrainingStep
-from gan.training_config import TrainConfig
+from gan.training_config import TrainConfig, default_width
 from gan.training_data import prepare_training_data, resize_set
 
 BF16_GAIN = 0.9
@@ -86,6 +87,7 @@ def prepare(config: TrainConfig, images: ImageSet) -> Preparation:
     if images.is_synthetic:
         raise InputError("the set is synthetic: a generator learns from real images only")
     parts = resolve_parts(config.recipe, config)
+    width = config.width or default_width(config.recipe, choose_device(config.device).type)
     side = images.side("train")
     present = [int(index) for index in np.flatnonzero(side.counts() >= 2)]
     for index in chosen:
@@ -118,7 +120,7 @@ def prepare(config: TrainConfig, images: ImageSet) -> Preparation:
         train=resize_set(train, config.size).in_memory(),
         validation=validation,
         parts=parts,
-        shape=NetworkShape(len(made), images.channels, config.size, config.width),
+        shape=NetworkShape(len(made), images.channels, config.size, width),
         schedule=Schedule(
             int(parts.condition_from * config.steps), int(parts.condition_full * config.steps)
         ),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from galaxies.command_line import config_as_json, print_json, run_command, warn
 from galaxies.errors import InputError
-from gan.training_config import TrainConfig
+from gan.training_config import TrainConfig, default_width
 
 
 def run(config: TrainConfig, words: Sequence[str] = ()) -> None:
@@ -25,6 +25,9 @@ def run(config: TrainConfig, words: Sequence[str] = ()) -> None:
 
         if config.out is not None and not (config.resume or config.dry_run):
             refuse_existing(config.out, overwrite=config.overwrite)
+        if config.width is None:
+            width = default_width(config.recipe, processes.device.type)
+            config = dataclasses.replace(config, width=width)
         images = with_split(open_image_set(config.data))
         preparation = prepare(config, images)
         if preparation.data.size_before != config.size and processes.leads:

@@ -38,7 +38,7 @@ from gan.processes import Processes, any_process
 from gan.resume import check_unchanged
 from gan.sampling import CHUNK, LoadedGenerator, draw_chunk, generate, render
 from gan.step import METRICS, TrainingStep
-from gan.training_config import TrainConfig
+from gan.training_config import CPU_WIDTH, TrainConfig
 
 GRID_COLUMNS = 8
 RATE_FACTOR = 0.5  # of both learning rates after a NaN
@@ -446,9 +446,10 @@ class Run:
         if self.told_duration or self.step.device.type != "cpu":
             return
         self.told_duration = True
-        if hours > LONG_HOURS and self.config.width > 0.25:
+        width = self.preparation.shape.width
+        if hours > LONG_HOURS and width > CPU_WIDTH:
             self._say(
-                f"at this speed {hours:.1f} hours remain; --width {self.config.width / 2:g} takes "
+                f"at this speed {hours:.1f} hours remain; --width {width / 2:g} takes "
                 "about a quarter of it, and Ctrl-C saves what --resume goes on with"
             )
 

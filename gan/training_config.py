@@ -31,8 +31,9 @@ class RunChoices:
     """Images per step, over all processes together."""
     size: int = 64
     """Side of the generated images: 32, 64, 128 or 256; a set of another size is resized."""
-    width: float = 1.0
-    """Factor on the channels of both networks: the cost grows with its square."""
+    width: float | None = None
+    """Factor on the channels of both networks: the cost grows with its square. Default 1; for
+    `tail` on a CPU 0.25, which is several times faster and makes good images in an hour."""
     out: Path | None = None
     """Folder of the run; default checkpoints/RECIPE-CLASS."""
     resume: bool = False
@@ -74,7 +75,7 @@ class RunChoices:
                 raise InputError(f"--{name.replace('_', '-')} must be at least 1")
         if self.batch_size < 2:
             raise InputError("--batch-size must be at least 2")
-        if not 0.05 <= self.width <= 8:
+        if self.width is not None and not 0.05 <= self.width <= 8:
             raise InputError(f"--width must be from 0.05 to 8, got {self.width}")
         if self.evaluate_every is not None and self.evaluate_every < 1:
             raise InputError("--evaluate-every must be at least 1")
@@ -93,6 +94,14 @@ class TrainConfig(PartChoices, RunChoices):
     def steps_between_evaluations(self) -> int:
         """Steps between two judgements."""
         return self.evaluate_every or max(1, self.steps // 20)
+
+
+CPU_WIDTH = 0.25
+
+
+def default_width(recipe: RecipeName, device_type: str) -> float:
+    """The width where none was asked for; `dcgan` keeps its published size everywhere."""
+    return CPU_WIDTH if recipe == "tail" and device_type == "cpu" else 1.0
 
 
 RUN_ONLY = ("resume", "overwrite", "dry_run", "json", "out", "device", "save_seconds", "data")

@@ -29,12 +29,13 @@ from galaxies.image_set import ImageSet
 from galaxies.sources import open_image_set
 from galaxies.split import with_split
 from galaxies.table_files import is_table_file
+from gan.training_config import default_width
 
 UNITS_FILE = "units.npy"
 """What folds keep whole, for worker processes."""
 
-IMAGE_DEFAULTS = {"model": "small", "gan_steps": 6000}
-TABLE_DEFAULTS = {"model": "gradient-boosting", "gan_steps": 2000}
+IMAGE_DEFAULTS: dict[str, Any] = {"model": "small", "gan_steps": 6000}
+TABLE_DEFAULTS: dict[str, Any] = {"model": "gradient-boosting", "gan_steps": 2000}
 
 _IMAGES_ONLY = (
     "gan", "synthetic", "steps", "batch_size", "learning_rate", "best_by", "gan_recipe",
@@ -86,7 +87,11 @@ def is_table(config: ExperimentConfig) -> bool:
 
 def defaults_of(config: ExperimentConfig) -> dict[str, Any]:
     """The flags whose default depends on the kind of data, where they were left out."""
-    defaults = TABLE_DEFAULTS if is_table(config) else IMAGE_DEFAULTS
+    if is_table(config):
+        defaults = TABLE_DEFAULTS
+    else:
+        width = default_width(config.gan_recipe, choose_device(config.device).type)
+        defaults = IMAGE_DEFAULTS | {"gan_width": width}
     return {name: value for name, value in defaults.items() if getattr(config, name) is None}
 
 

@@ -8,6 +8,7 @@ from PIL import Image
 from galaxies.sources import open_image_set
 from gan.generate import main as generate_main
 from gan.train import main as train_main
+from gan.training_config import CPU_WIDTH
 
 QUICK = ["--size", "32", "--width", "0.05", "--batch-size", "8", "--steps", "4"]
 QUICK += ["--log-every", "2", "--evaluate-every", "4"]
@@ -159,3 +160,14 @@ def test_wrong_generate_flags(words, message, run_folder, tmp_path, capsys, monk
 def test_what_is_not_a_checkpoint(tmp_path, capsys):
     assert generate_main([str(tmp_path), "--out", str(tmp_path / "x")]) == 2
     assert "is not a checkpoint of gan-train" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("recipe", "width"), [("tail", CPU_WIDTH), ("dcgan", 1.0)])
+def test_without_a_width_a_cpu_gets_a_narrow_tail_and_the_published_dcgan(
+    recipe, width, tiny_set_path, capsys
+):
+    words = ["--data", str(tiny_set_path), "--class", "0", "--recipe", recipe, "--size", "32"]
+    words += ["--device", "cpu", "--precision", "float32", "--dry-run", "--json"]
+    assert train_main(words) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["network"]["width"] == told["command"]["width"] == width

@@ -191,8 +191,8 @@ def test_penalty_comes_at_its_interval_only(make_step):
 def test_rates_are_lowered_in_place(make_step):
     step = make_step()
     step.lower_rates(0.5)
-    for optimizer in step.optimizers.values():
-        assert optimizer.param_groups[0]["lr"].item() == pytest.approx(1e-4)
+    rates = {name: o.param_groups[0]["lr"].item() for name, o in step.optimizers.items()}
+    assert rates == pytest.approx({"generator": 1e-4, "discriminator": 2e-4})
 
 
 def test_choices_and_parts_have_the_same_names():

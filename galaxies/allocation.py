@@ -26,17 +26,36 @@ def split_labels(
     wanted = [side for side, fraction in enumerate(fractions) if fraction > 0]
     for index, count in zip(present, counts, strict=True):
         if count < len(wanted):
-            images = "1 image" if count == 1 else f"{count} images"
             raise InputError(
-                f"class {class_names[int(index)]!r} has {images}, too few to stand on "
+                f"class {class_names[int(index)]!r} has {count} in all, too few to stand on "
                 f"{len(wanted)} sides ({', '.join(SPLITS[side] for side in wanted)}); "
-                "add images or leave the class out with galaxy-set pack --exclude"
+                "add some or leave the class out"
             )
     table = side_counts(counts, fractions)
     split = np.empty(len(labels), dtype=np.int8)
     for index, row in zip(present, table, strict=True):
         split[rng.permutation(np.flatnonzero(labels == index))] = np.repeat(np.arange(3), row)
     return split
+
+
+def joined_units(*markings: np.ndarray) -> np.ndarray:
+    """(N,) int64 units: items that share a mark in any of the markings stand in one unit."""
+    numbers = [np.unique(marking, return_inverse=True)[1].reshape(-1) for marking in markings]
+    first = numbers[0]
+    parent = np.arange(first.max() + 1 if len(first) else 0)
+
+    def root(unit: int) -> int:
+        while parent[unit] != unit:
+            parent[unit] = parent[parent[unit]]
+            unit = int(parent[unit])
+        return unit
+
+    for marks in numbers[1:]:
+        first_with: dict[int, int] = {}
+        for unit, mark in zip(first.tolist(), marks.tolist(), strict=True):
+            other = first_with.setdefault(mark, unit)
+            parent[root(unit)] = root(other)
+    return np.array([root(int(unit)) for unit in first], dtype=np.int64)
 
 
 def side_counts(counts: np.ndarray, fractions: tuple[float, float, float]) -> np.ndarray:

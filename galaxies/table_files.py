@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def is_table_file(path: str | Path) -> bool:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return "images" not in arrays.files and "x" not in arrays.files
-    except (OSError, ValueError):
+    except (OSError, ValueError, zipfile.BadZipFile):
         return False
 
 
@@ -153,7 +154,7 @@ def _read_npz(path: Path) -> Columns:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is not a readable .npz file ({error})") from None
     class_names = found.pop("class_names", None)
     names = found.pop("feature_names", None)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from galaxies.allocation import split_groups, split_labels
+from galaxies.allocation import joined_units, split_groups, split_labels
 from galaxies.command_line import warn
 from galaxies.errors import InputError
 from galaxies.hdf5 import ordinal_ids
@@ -186,11 +186,11 @@ def split_table(
         raise InputError(f"fractions of train, validation and test must sum to 1, got {fractions}")
     rng = np.random.default_rng(seed)
     labels = table.known_labels
+    units = row_units(table)
+    whole = len(np.unique(units))
     groups = table.group
-    if groups is None:
-        numbers = identical_rows(table)
-        if len(np.unique(numbers)) < len(table):  # copies of one row must not be on two sides
-            groups = numbers.astype(str)
+    if groups is None or whole < len(np.unique(groups)):
+        groups = units.astype(str) if whole < len(table) else None
     if groups is None:
         split = split_labels(labels, table.class_names, parts, rng)
     else:
@@ -204,6 +204,12 @@ def identical_rows(table: Table) -> np.ndarray:
     same_bits = np.where(np.isnan(table.features), np.nan, table.features + 0.0)
     rows = np.ascontiguousarray(same_bits).view(f"V{8 * same_bits.shape[1]}").reshape(-1)
     return np.unique(rows, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
+def row_units(table: Table) -> np.ndarray:
+    """(N,) int64 number of what may not be parted: a group with the copies of its rows."""
+    copies = identical_rows(table)
+    return copies if table.group is None else joined_units(table.group, copies)
 
 
 def with_table_split(table: Table) -> Table:
@@ -247,6 +253,7 @@ def read_table(
         ("--class-column", (wanted.label,)),
         ("--id-column", (wanted.id,)),
         ("--group-column", (wanted.group,)),
+        ("--split-column", (wanted.split,)),
     ):
         absent = [name for name in names if name is not None and name not in raw]
         if absent:

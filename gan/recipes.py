@@ -152,6 +152,11 @@ class Parts:
             self.condition_full,
         )
         _require(self.class_from in (4, 8, 16, 32), "class_from", "4, 8, 16 or 32", self.class_from)
+        if self.augment and not (self.augment_target or self.augment_probability):
+            raise InputError(
+                "--augment-target 0 keeps the probability where it begins, and that is 0; pass "
+                "--augment-probability above 0"
+            )
         if self.pixel_noise and self.generator != "style":
             raise InputError("--pixel-noise True needs --generator style")
         if self.start_at_sky and self.generator != "style":

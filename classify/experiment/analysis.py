@@ -104,20 +104,21 @@ def claim_rule(record: ExperimentRecord) -> ClaimRule:
 def sources_of_variance(record: ExperimentRecord) -> dict[str, list[str]]:
     """Which sources of variance the intervals cover, and which they do not."""
     noun = record.noun
+    generated = any(arm.kind == "gan" for arm in record.arms)
     covered = [
-        f"initial weights and order of the {noun}",
-        f"draw of the generated {noun}",
+        "seed of the training" if noun == "rows" else f"initial weights and order of the {noun}",
+        *([f"draw of the generated {noun}"] if generated else []),
         "border between training and validation",
         f"draw of the test {noun}" + (" (by group)" if record.grouped else ""),
     ]
     of_sides = f"draw of the training and validation {noun}"
     missed = ["other surveys, instruments and class definitions"]
-    if record.folds or record.generator_per_unit:
+    if generated and (record.folds or record.generator_per_unit):
         covered.append("training of the generator")
-    else:
+    elif generated:
         missed.insert(0, "training of the generator (one ready generator)")
     if record.folds:
-        covered.insert(-1, of_sides)
+        covered.append(of_sides)
     else:
         missed.insert(0, of_sides)
     return {"covered": covered, "not_covered": missed}
@@ -264,10 +265,11 @@ def _sentence(
     costs: dict[str, PairedDifference | None],
     claim: str,
 ) -> str:
-    dose = record.arm(chosen[0]).dose
-    count = round(dose * record.counts["train"][record.class_index])
+    doses = {record.arm(name).dose for name in chosen}
+    real = record.counts["train"][record.class_index]
+    count = f"{round(doses.pop() * real)} " if len(doses) == 1 else ""  # folds chose differently
     text = (
-        f"Adding {count} generated {record.noun} of {record.class_name} ({arm} against {baseline}) "
+        f"Adding {count}generated {record.noun} of {record.class_name} ({arm} against {baseline}) "
         f"changed {main}"
     )
     argmax, precision = others["recall"], others["precision"]

@@ -7,6 +7,7 @@ them to plain training.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -331,6 +332,11 @@ def _with_techniques(
             arm = dataclasses.replace(arm, adjust_logits=number)
         elif part == "crt":
             arm = dataclasses.replace(arm, head_share=number)
+    if arm.adjust_logits and settings["balance"] != "none":
+        raise InputError(
+            f"arm {arm.name!r}: logit adjustment corrects the class frequencies that "
+            f"{settings['balance']} has already changed; stand it on plain training"
+        )
     if settings.get("loss") == "logit-adjusted" and settings["balance"] == "sampling":
         raise InputError(
             f"arm {arm.name!r}: the logit-adjusted loss has no effect on balanced draws; use "
@@ -376,9 +382,12 @@ def _value(text: str | None, default: float) -> float:
     if text is None:
         return default
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
-        raise InputError(f"{text!r} after @ is not a number (or 'balance', for a dose)") from None
+        value = math.nan
+    if not math.isfinite(value):
+        raise InputError(f"{text!r} after @ is not a number (or 'balance', for a dose)")
+    return value
 
 
 def _in_words(parts: list[tuple[str, str | None]], vocabulary: ArmVocabulary) -> str:

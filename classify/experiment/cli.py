@@ -37,7 +37,7 @@ class ExperimentConfig:
     classes: Annotated[
         tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="class", metavar="CLASS")
     ] = ()
-    """The class whose recall is at stake, by index or name (default 0)."""
+    """The class whose recall is at stake, by index or name (default 0; the rarest of a table)."""
     gan: tuple[Path, ...] = ()
     """Checkpoint of gan-train; several ones are compared, and their quality is held against what
     they bring."""

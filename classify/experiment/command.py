@@ -12,6 +12,7 @@ import numpy as np
 
 from classify.experiment.analysis import analyse
 from classify.experiment.arms import Arm, ArmVocabulary, parse_arms
+from classify.experiment.checks import refuse_missing_algorithms, refuse_small, usable_arms
 from classify.experiment.cli import ExperimentConfig
 from classify.experiment.division import Division, Setting
 from classify.experiment.laboratory import Laboratory
@@ -78,10 +79,11 @@ def run(
     config = dataclasses.replace(config, **defaults_of(config))
     opened = open_experiment(config, build)
     laboratory = opened.laboratory
-    folder = config.out or laboratory.setting.folder.relative_to(Path.cwd())
-    arms = _arms_of(config, opened.arms)
-    _refuse_small(laboratory, config)
+    folder = opened.folder
+    arms = usable_arms(_arms_of(config, opened.arms), laboratory)
     keeps: list[int | None] = [config.keep or None, *config.real_count_values()]
+    refuse_small(laboratory, arms, keeps)
+    refuse_missing_algorithms(laboratory, arms)
     ready = ready_sources(config, laboratory, keeps) if isinstance(laboratory, Laboratory) else {}
     _prepare_folder(folder, config)
     np.save(folder / UNITS_FILE, laboratory.units, allow_pickle=False)
@@ -110,8 +112,7 @@ def run(
         record = _with_late_arms(config, folder, record, planner, late, direct, train)
     record.write(folder)
     if record.grouped:
-        assert laboratory.items.group is not None
-        np.save(folder / GROUPS_FILE, laboratory.items.group.astype(str), allow_pickle=False)
+        np.save(folder / GROUPS_FILE, laboratory.units.astype(str), allow_pickle=False)
     results = analyse(folder, record)
     if isinstance(laboratory, Laboratory):
         results["pictures"] = collect_pictures(folder, laboratory, sources)
@@ -236,11 +237,13 @@ def _prepare_folder(folder: Path, config: ExperimentConfig) -> None:
             stored = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise InputError(f"{path} is damaged ({error}); pass --overwrite") from None
-        for name, value in stored.items():
-            if name not in MAY_CHANGE and name in wanted and wanted[name] != value:
+        flags = _flags(wanted)
+        for name, value in _flags(stored).items():
+            if name not in MAY_CHANGE and name in flags and flags[name] != value:
                 raise InputError(
-                    f"{folder} holds an experiment with --{name.replace('_', '-')} {value}, not "
-                    f"{wanted[name]}; choose another --out or pass --overwrite"
+                    f"{folder} holds an experiment with --{name.replace('_', '-')} "
+                    f"{_written(value)}, not {_written(flags[name])}; choose another --out or "
+                    "pass --overwrite"
                 )
     elif folder.exists() and not path.is_file() and any(folder.iterdir()) and not config.overwrite:
         raise InputError(f"{folder} exists and is no experiment; choose another --out")
@@ -248,17 +251,14 @@ def _prepare_folder(folder: Path, config: ExperimentConfig) -> None:
     write_text(path, json.dumps(wanted, indent=1) + "\n")
 
 
-def _refuse_small(laboratory: Division, config: ExperimentConfig) -> None:
-    """Every side of every fold needs images of the class."""
-    labels = laboratory.items.labels
-    for fold in laboratory.folds(config.keep or None):
-        for side in ("train", "validation", "test"):
-            own = int((labels[getattr(fold, side)] == laboratory.setting.class_index).sum())
-            if own < 2:
-                raise InputError(
-                    f"the {side} side of fold {fold.index} holds {own} {laboratory.noun} of "
-                    f"{laboratory.class_name}; an experiment needs 2 or more"
-                )
+def _flags(stored: dict[str, Any]) -> dict[str, Any]:
+    """Stored settings by the names of their flags: those about columns stand by themselves."""
+    flags = {name: value for name, value in stored.items() if name not in ("table", "classes")}
+    return flags | dict(stored.get("table") or {}) | {"class": stored.get("classes")}
+
+
+def _written(value: Any) -> str:
+    return " ".join(map(str, value)) or "(none)" if isinstance(value, list) else str(value)
 
 
 def _arms_of(config: ExperimentConfig, vocabulary: ArmVocabulary) -> list[Arm]:
@@ -308,7 +308,7 @@ def _with_late_arms(
     train: Any,
 ) -> ExperimentRecord:
     """Train the arms that stand on the best classic arm, chosen on validation in each fold."""
-    best = choose_best(Scores(folder, record), "classic")
+    best = choose_best(Scores(folder, record), "classic", without_added=True)
     by_name = {arm.name: arm for arm in direct}
     keep = config.keep or None
     units, records = [], []

@@ -94,15 +94,11 @@ class Division(ABC):
                 ]
             elif setting.folds:
                 self._folds[None] = cross_fitting_folds(
-                    self.items, self.units, setting.folds, setting.seed
+                    self.items, self.units, setting.folds, setting.seed, self.noun
                 )
             else:
                 self._folds[None] = [stored_fold(self.items)]
         return self._folds[keep]
-
-    def use_folds(self, keep: int | None, folds: list[Fold]) -> None:
-        """Replace the folds of one ``keep``, for items that were held back by other means."""
-        self._folds[keep] = folds
 
     def sides(
         self, fold: int, repeat: int, keep: int | None
@@ -119,6 +115,10 @@ class Division(ABC):
     def details_of(self, kind: AddedKind) -> dict[str, Any]:
         """What else shapes the items that an arm adds, as JSON holds it."""
         return {}
+
+    def trained_with(self, unit: ClassifierUnit) -> str:
+        """Units with equal answers go to one worker, because they share work."""
+        return unit.key
 
     @abstractmethod
     def run(self, unit: ClassifierUnit) -> UnitOutput:

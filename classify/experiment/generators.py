@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from classify.experiment.protocol import Fold
-from classify.experiment.units import UnitStore, digest
+from classify.experiment.units import PROTOCOL_VERSION, UnitStore, digest
 from galaxies.atomic import write_text
 from galaxies.image_set import ImageSet
+from gan.recipes import RECIPES
 
 FINISHED = "finished.json"
 STATE = "state.pt"
@@ -46,7 +47,14 @@ class GeneratorUnit:
     @property
     def key(self) -> str:
         """Name of the checkpoint's folder."""
-        return digest({"what": "generator", **dataclasses.asdict(self)})
+        recipe = self.training.get("recipe", "tail")
+        content = {
+            "what": "generator",
+            "protocol": PROTOCOL_VERSION,
+            "parts": dataclasses.asdict(RECIPES[recipe]),
+            **dataclasses.asdict(self),
+        }
+        return digest(content)
 
     def folder(self, results: Path) -> Path:
         """Where the checkpoint lies."""

@@ -139,6 +139,7 @@ class Laboratory(Division):
             added, note = self._added_images(unit, train)
             if unit.images["instead"]:
                 train = train.select(train.labels != self.setting.class_index)
+        counts = train.counts() + (0 if added is None else added.counts())
         classifier = self._train(
             train, validation, config, synthetic=added, device=self.device, progress=False
         )
@@ -159,7 +160,7 @@ class Laboratory(Division):
             "seconds": time.perf_counter() - begun,
             "device": str(self.device),
             "torch": torch.__version__,
-            "training_counts": train.counts().tolist(),
+            "training_counts": counts.tolist(),
             "training": classifier.record.get("training", {}),
             "added": note,
         }

@@ -29,6 +29,7 @@ from galaxies.image_set import ImageSet
 from galaxies.sources import open_image_set
 from galaxies.split import with_split
 from galaxies.table_files import is_table_file
+from galaxies.tables import Table
 from gan.training_config import default_width
 
 UNITS_FILE = "units.npy"
@@ -51,6 +52,8 @@ class OpenedExperiment:
     Attributes
     ----------
     laboratory : Division
+    folder : Path
+        Of the results.
     arms : ArmVocabulary
         The parts that its arms are made of.
     notes : list of str
@@ -60,6 +63,7 @@ class OpenedExperiment:
     """
 
     laboratory: Division
+    folder: Path
     arms: ArmVocabulary
     notes: list[str]
     reopen: Callable[[], Division]
@@ -123,6 +127,8 @@ def open_experiment_set(data: str, folds: int) -> ImageSet:
 
 def _open_images(config: ExperimentConfig, build: Callable[..., Laboratory]) -> OpenedExperiment:
     if config.table != ColumnOptions() or config.colours:
+        if not Path(config.data).exists():
+            raise InputError(f"{config.data} does not exist")
         raise InputError(f"{config.data} is no table; leave out the flags about its columns")
     image_set = open_experiment_set(config.data, config.folds)
     class_index = image_set.class_index(config.classes[0] if config.classes else 0)
@@ -139,7 +145,9 @@ def _open_images(config: ExperimentConfig, build: Callable[..., Laboratory]) -> 
     device = choose_device(config.device).type
     setting = _setting(config, image_set.class_names, class_index, device, training)
     laboratory = build(image_set, setting, units=check.units)
-    return OpenedExperiment(laboratory, IMAGE_ARMS, notes, OpenLaboratory(config.data, setting))
+    reopen = OpenLaboratory(config.data, setting)
+    folder = results_folder(config, laboratory.class_name)
+    return OpenedExperiment(laboratory, folder, IMAGE_ARMS, notes, reopen)
 
 
 def _open_table(config: ExperimentConfig) -> OpenedExperiment:
@@ -148,25 +156,41 @@ def _open_table(config: ExperimentConfig) -> OpenedExperiment:
     if wrong:
         flags = ", ".join("--" + name.replace("_", "-") for name in wrong)
         raise InputError(f"{flags}: of no use for a table; leave it out")
+    if config.device == "cuda":
+        raise InputError("--device cuda: algorithms for tables run on the CPU; leave it out")
     if config.model not in TABLE_MODELS:
         raise InputError(
             f"{config.model!r} takes no table; models for tables are: {', '.join(TABLE_MODELS)}"
         )
     columns = columns_of(config.table, colours=config.colours)
     table = open_experiment_table(config.data, columns, config.folds)
-    class_index = _class_index(table.class_names, config.classes[0] if config.classes else "0")
+    class_index = _class_index(table, config.classes)
     crossing = [] if config.folds else crossing_rows(table)
-    notes = _allowed(config, tuple(crossing), "classify-train splits them whole")
+    notes = _allowed(config, tuple(crossing), "a table without a split is split with them whole")
     training = {"model": config.model, "gan_steps": config.gan_steps}
     setting = _setting(config, table.class_names, class_index, "cpu", training)
     reopen = OpenTableLaboratory(config.data, columns, setting)
-    return OpenedExperiment(TableLaboratory(table, setting), TABLE_ARMS, notes, reopen)
+    folder = results_folder(config, table.class_names[class_index])
+    return OpenedExperiment(TableLaboratory(table, setting), folder, TABLE_ARMS, notes, reopen)
 
 
-def _class_index(names: tuple[str, ...], wanted: str) -> int:
+def results_folder(config: ExperimentConfig, class_name: str) -> Path:
+    """``--out``, or ``results/DATA-CLASS``."""
+    safe = class_name.replace(" ", "_").replace("/", "_")
+    return config.out or Path("results") / f"{Path(config.data).stem or 'data'}-{safe}"
+
+
+def _class_index(table: Table, classes: tuple[str, ...]) -> int:
+    """The class named, by name or index; by default the rarest."""
+    names = table.class_names
+    if not classes:
+        return int(np.argmin(table.counts()))
+    wanted = classes[0]
     if wanted in names:
         return names.index(wanted)
-    if wanted.isdecimal() and int(wanted) < len(names):
+    # Where classes are called 10, 2 and 3, "1" is more likely a slip than an index.
+    numbered = any(name.lstrip("-").isdecimal() for name in names)
+    if wanted.isdecimal() and int(wanted) < len(names) and not numbered:
         return int(wanted)
     raise InputError(f"there is no class {wanted!r}; the classes are: {', '.join(names)}")
 
@@ -189,10 +213,8 @@ def _setting(
     device: str,
     training: dict[str, Any],
 ) -> Setting:
-    name = Path(config.data).stem or "data"
-    folder = config.out or Path("results") / f"{name}-{class_names[class_index].replace(' ', '_')}"
     return Setting(
-        folder=folder.resolve(),
+        folder=results_folder(config, class_names[class_index]).resolve(),
         class_index=class_index,
         folds=config.folds,
         seed=config.seed,

@@ -155,13 +155,6 @@ class Planner:
     ) -> dict[str, Any]:
         setting = self.laboratory.setting
         count = images.count(int(counts[setting.class_index]), int(counts.max()))
-        if images.kind == "real":
-            pool = len(self.laboratory.folds(keep)[fold].held_back)
-            if pool < count:
-                raise InputError(
-                    f"real@{images.dose:g} needs {count} real {self.laboratory.noun} held back, "
-                    f"fold {fold} has {pool}; lower --keep or the dose"
-                )
         return {
             "kind": images.kind,
             "count": count,

@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 
 from classify.determinism import derived_seed, numpy_generator_for
+from galaxies.allocation import joined_units
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 
@@ -78,7 +79,7 @@ def stored_fold(items: LabelledItems) -> Fold:
 
 
 def cross_fitting_folds(
-    items: LabelledItems, units: np.ndarray, folds: int, seed: int
+    items: LabelledItems, units: np.ndarray, folds: int, seed: int, noun: str = "images"
 ) -> list[Fold]:
     """Divide all images into folds, stratified by class, so that each is tested once.
 
@@ -91,13 +92,15 @@ def cross_fitting_folds(
         (N,) from `image_units`.
     folds
         At least 2.
+    noun
+        What the items are called in an error.
 
     Raises
     ------
     InputError
         If some class has fewer images or groups than a fold needs.
     """
-    _refuse_small_classes(items, units, folds)
+    _refuse_small_classes(items, units, folds, noun)
     test_fold = _stratified(items.labels, units, folds, derived_seed(seed, "folds"))
     result = []
     for index in range(folds):
@@ -122,7 +125,7 @@ def keep_real(fold: Fold, items: LabelledItems, class_index: int, keep: int, see
     own = fold.train[items.labels[fold.train] == class_index]
     if keep > len(own):
         raise InputError(
-            f"fold {fold.index} has {len(own)} training images of "
+            f"fold {fold.index} has {len(own)} training items of "
             f"{items.class_names[class_index]}, fewer than the {keep} to keep"
         )
     order = numpy_generator_for(seed, "kept real images", fold.index).permutation(own)
@@ -148,7 +151,7 @@ def move_border(
         moved = random.permutation(own)[:movable]
         # A group that holds several classes follows the first of them that moves it.
         to_train |= np.isin(units, moved) & (labels == label)
-    if items.group is not None:
+    if len(np.unique(units)) < len(units):
         to_train = _whole_groups(to_train, units, labels)
     train = np.sort(np.concatenate((fold.train, rows[to_train])))
     return train, rows[~to_train]
@@ -174,49 +177,49 @@ def data_digest(image_set: ImageSet, fingerprints: np.ndarray) -> str:
 def image_units(image_set: ImageSet, fingerprints: np.ndarray) -> np.ndarray:
     """(N,) int64 number of the unit that may not be parted: the group, or equal pixels."""
     groups = image_set.ids if image_set.group is None else image_set.group
-    number = np.unique(groups.astype(str), return_inverse=True)[1].astype(np.int64)
-    prints = np.unique(fingerprints, return_inverse=True)[1]
-    parent = np.arange(number.max() + 1 if len(number) else 0)
-
-    def root(unit: int) -> int:
-        while parent[unit] != unit:
-            parent[unit] = parent[parent[unit]]
-            unit = int(parent[unit])
-        return unit
-
-    first_with: dict[int, int] = {}
-    for unit, mark in zip(number.tolist(), prints.tolist(), strict=True):
-        other = first_with.setdefault(mark, unit)
-        parent[root(unit)] = root(other)
-    return np.array([root(int(unit)) for unit in number], dtype=np.int64)
+    return joined_units(groups.astype(str), fingerprints)
 
 
 def _stratified(labels: np.ndarray, units: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """(n,) fold of each image."""
+    """(n,) fold of each item: units whole, classes spread evenly."""
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     random_state = seed % 2**32
-    result = np.zeros(len(labels), dtype=np.int64)
-    if len(np.unique(units)) == len(units):
+    result = np.full(len(labels), -1)
+    _, unit_of, members = np.unique(units, return_inverse=True, return_counts=True)
+    shared = members[unit_of] > 1
+    if not shared.any():
         splitter = StratifiedKFold(folds, shuffle=True, random_state=random_state)
-        parts = splitter.split(labels, labels)
-    else:
+        for index, (_, own) in enumerate(splitter.split(labels, labels)):
+            result[own] = index
+        return result
+    random = np.random.default_rng(random_state)
+    rows = np.flatnonzero(shared)
+    if len(np.unique(unit_of[rows])) < folds:
+        places = {unit: random.integers(folds) for unit in np.unique(unit_of[rows])}
+        result[rows] = [places[unit] for unit in unit_of[rows]]
+    else:  # its cost grows with the number of units, so it sees only those that need it
         grouped = StratifiedGroupKFold(folds, shuffle=True, random_state=random_state)
-        parts = grouped.split(labels, labels, units)
-    for index, (_, members) in enumerate(parts):
-        result[members] = index
+        for index, (_, own) in enumerate(grouped.split(rows, labels[rows], unit_of[rows])):
+            result[rows[own]] = index
+    for label in np.unique(labels[~shared]):
+        counts = np.bincount(result[shared & (labels == label)], minlength=folds)
+        for row in random.permutation(np.flatnonzero(~shared & (labels == label))):
+            emptiest = random.permutation(np.flatnonzero(counts == counts.min()))[0]
+            result[row] = emptiest
+            counts[emptiest] += 1
     return result
 
 
-def _refuse_small_classes(items: LabelledItems, units: np.ndarray, folds: int) -> None:
+def _refuse_small_classes(items: LabelledItems, units: np.ndarray, folds: int, noun: str) -> None:
     if folds < 2:
         raise InputError(f"--folds must be at least 2, got {folds}")
     for index, name in enumerate(items.class_names):
         own = len(np.unique(units[items.labels == index]))
         if 0 < own < 2 * folds:
-            what = "images" if items.group is None else "groups"
             raise InputError(
-                f"class {name} has {own} {what}; --folds {folds} needs at least {2 * folds}"
+                f"class {name} has {own} independent {noun} (groups and duplicates count once); "
+                f"--folds {folds} needs at least {2 * folds}"
             )
 
 

@@ -13,6 +13,15 @@ from classify.experiment.record import ArmRecord, ExperimentRecord
 from classify.experiment.scoring import ALL
 from classify.experiment.sources import Sources
 
+_SETTINGS = (
+    "measure", "false_positive_rate", "precision", "smallest_effect", "sharp_enough", "draws",
+    "seed", "model", "data", "gan_steps", "keep",
+)  # fmt: skip
+_OF_IMAGES = (
+    "steps", "batch_size", "learning_rate", "best_by", "gan_recipe", "gan_scope", "gan_width",
+    "gan_batch_size",
+)  # fmt: skip
+
 
 def record_of(
     config: ExperimentConfig,
@@ -45,17 +54,12 @@ def record_of(
             "test": counts(tested),
         },
         keeps=list(names),
-        grouped=items.group is not None,
+        grouped=len(np.unique(laboratory.units)) < len(laboratory.units),
         sources=[dataclasses.asdict(source) for source in dict.fromkeys(sources.values())],
         settings={
             **{
                 name: getattr(config, name)
-                for name in (
-                    "measure", "false_positive_rate", "precision", "smallest_effect",
-                    "sharp_enough", "draws", "seed", "steps", "batch_size", "learning_rate",
-                    "model", "best_by", "data", "gan_recipe", "gan_steps", "gan_scope",
-                    "gan_width", "gan_batch_size", "keep",
-                )
+                for name in (*_SETTINGS, *(_OF_IMAGES if laboratory.draws_from_sources else ()))
             },
             "level": 0.05,
             "data_sha256": laboratory.digest,
@@ -64,7 +68,8 @@ def record_of(
         arms=[arm_record_of(arm, laboratory, planner, config.repeats, names) for arm in arms],
         notes=notes,
         noun=laboratory.noun,
-        generator_per_unit=not laboratory.draws_from_sources,
+        generator_per_unit=not laboratory.draws_from_sources
+        and any(arm.generated for arm in arms),
     )  # fmt: skip
 
 

@@ -99,10 +99,11 @@ def protocol_text(results: dict[str, Any]) -> str:
     settings, counts, noun = results["settings"], results["counts"], results["noun"]
     index = results["class_names"].index(results["class"])
     own_generators = results["generator_per_unit"]
+    of_table = noun == "rows"
     if results["folds"]:
         with_generators = (
             ""
-            if own_generators
+            if of_table
             else ", training one generator per fold on that fold's training images alone"
         )
         where = (
@@ -118,15 +119,16 @@ def protocol_text(results: dict[str, Any]) -> str:
             f"{results['class']} (of {sum(counts['train'])}, {sum(counts['validation'])} and "
             f"{sum(counts['test'])} in all)."
         )
-        if not own_generators:
+        if not of_table:
             where += (
                 " The generator saw training images only; this was checked by image fingerprints."
             )
     if own_generators:
         where += (
-            " Each repeat and fold trained its own generator of rows, on the rows that its "
-            "classifiers trained on."
+            " Each repeat and fold trained its own generator of rows "
+            f"({settings['gan_steps']} steps), on the rows that its classifiers trained on."
         )
+    if of_table:
         how = f"model {settings['model']} unless the arm names another, fitted to its own end"
         shared = "its seed"
     else:
@@ -138,9 +140,10 @@ def protocol_text(results: dict[str, Any]) -> str:
     return (
         f"{where} Each of {len(results['arms'])} arms was trained {results['repeats']} times "
         f"({how}); repeat r of every arm shared {shared} and its border between training and "
-        f"validation {noun}. In each repeat two thirds of the validation {noun} chose weights and "
-        "thresholds, and the rest joined the training. Doses and competing arms were chosen by "
-        f"validation average precision, in each fold on its own validation {noun}. Test "
+        f"validation {noun}. In each repeat two thirds of the validation {noun} chose "
+        f"{'thresholds' if of_table else 'weights and thresholds'}, and the rest joined the "
+        "training. Doses and competing arms were chosen by validation average precision, in each "
+        f"fold on its own validation {noun}. Test "
         f"{noun} were read once. Differences are means over paired repeats; their variance "
         "is the sum of the variance over repeats, of a bootstrap over "
         f"{'groups of ' if results['grouped'] else ''}test {noun}"

@@ -94,8 +94,13 @@ def run_units(
                 assert isinstance(laboratory, Laboratory)  # tables refuse the flag
                 run_on_dask(unfinished, laboratory, store, dask, dask_resources, bar)
             elif workers > 1 and len(unfinished) > 1 and open_laboratory is not None:
+                jobs: dict[str, list[AnyUnit]] = {}
+                for unit in unfinished:
+                    shared = isinstance(unit, ClassifierUnit)
+                    key = laboratory.trained_with(unit) if shared else unit.key  # type: ignore[arg-type]
+                    jobs.setdefault(key, []).append(unit)
                 _run_in_processes(
-                    unfinished, store, min(workers, len(unfinished)), open_laboratory, bar
+                    list(jobs.values()), store, min(workers, len(jobs)), open_laboratory, bar
                 )
             else:
                 for unit in unfinished:
@@ -109,7 +114,7 @@ def run_units(
 
 
 def _run_in_processes(
-    units: Sequence[AnyUnit],
+    jobs: Sequence[Sequence[AnyUnit]],
     store: UnitStore,
     workers: int,
     open_laboratory: OpenLaboratory,
@@ -122,11 +127,11 @@ def _run_in_processes(
         initargs=(open_laboratory, store.folder, os.getpid()),
     )
     try:
-        waiting = {executor.submit(_train_in_worker, unit) for unit in units}
+        waiting = {executor.submit(_train_in_worker, job) for job in jobs}
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
-                bar.update(bool(future.result()))
+                bar.update(future.result())
     except BrokenProcessPool:
         raise InputError(
             "a worker process died (killed, or out of memory); the same command goes on where "
@@ -158,5 +163,6 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _train_in_worker(unit: AnyUnit) -> bool:
-    return train_unit(unit, _worker["laboratory"], _worker["store"])
+def _train_in_worker(job: Sequence[AnyUnit]) -> int:
+    """How many units of the job were finished here."""
+    return sum(train_unit(unit, _worker["laboratory"], _worker["store"]) for unit in job)

@@ -19,8 +19,8 @@ from classify.experiment.units import UnitStore
 
 GROUPS_FILE = "groups.npy"
 ALL = "all"
-BEST_CLASSIC = "best without generated images"
-BEST_GENERATED = "best with generated images"
+BEST_CLASSIC = "best without generated {noun}"
+BEST_GENERATED = "best with generated {noun}"
 
 
 def adjusted(predictions: FoldPredictions, counts: Sequence[int], tau: float) -> FoldPredictions:
@@ -97,6 +97,7 @@ class Scores:
             join_folds([by_fold[f][r][f] for f in range(len(choice))], self.points)
             for r in range(self.record.repeats)
         ]
+        name = name.format(noun=self.record.noun)
         label = choice[0] if len(set(choice)) == 1 else name
         return ScoredArm(label, runs, self.resamples(runs[0], keep)), choice
 
@@ -116,9 +117,16 @@ class Scores:
         return self._resamples[keep]
 
 
-def choose_best(scores: Scores, role: str, keep: str = ALL) -> list[str]:
-    """Per fold, the arm of ``role`` with the highest average precision on validation images."""
-    candidates = [arm for arm in scores.record.arms if arm.role == role]
+def choose_best(
+    scores: Scores, role: str, keep: str = ALL, *, without_added: bool = False
+) -> list[str]:
+    """Per fold, the arm of ``role`` with the highest average precision on validation images.
+
+    ``without_added`` leaves out arms that add items: nothing can stand on them.
+    """
+    candidates = [
+        arm for arm in scores.record.arms if arm.role == role and not (without_added and arm.kind)
+    ]
     index = scores.record.class_index
     folds = len(candidates[0].units[keep][0])
     best = []

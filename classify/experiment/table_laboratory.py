@@ -4,7 +4,9 @@ The generator of rows costs seconds, so each repeat and fold trains its own on e
 that its classifiers train on; the intervals cover that training.
 """
 
+import contextlib
 import dataclasses
+import io
 import time
 from dataclasses import dataclass
 from importlib import metadata
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 from classify.determinism import derived_seed, numpy_generator_for
 from classify.experiment.arms import AddedKind, Arm
@@ -23,8 +26,15 @@ from classify.tabular.classifier import TableTraining, train_table_classifier
 from classify.tabular.dense import DenseConfig
 from classify.tabular.oversampling import METHODS, copies
 from galaxies.errors import InputError
-from galaxies.tables import Table, TableColumns, identical_rows, read_table, with_table_split
-from gan.tables import TableGanConfig, TableGenerator, train_table_gan
+from galaxies.tables import (
+    Table,
+    TableColumns,
+    identical_rows,
+    read_table,
+    row_units,
+    with_table_split,
+)
+from gan.tables import FEWEST_ROWS, TableGanConfig, TableGenerator, train_table_gan
 
 PLACEBO_NOISE = 0.05
 """Standard deviation of the placebo's noise, of each scaled feature's own."""
@@ -73,7 +83,13 @@ class TableLaboratory(Division):
 
     def details_of(self, kind: AddedKind) -> dict[str, Any]:
         """The generator of rows is trained within the unit, so its settings shape the unit."""
-        return {"generator": dataclasses.asdict(self._generator_config(0))} if kind == "gan" else {}
+        if kind != "gan":
+            return {}
+        return {"generator_settings": dataclasses.asdict(self._generator_config(0))}
+
+    def trained_with(self, unit: ClassifierUnit) -> str:
+        """Arms of one repeat and fold share a generator, so one worker trains them."""
+        return f"{unit.keep}/{unit.repeat}/{unit.fold}"
 
     def run(self, unit: ClassifierUnit) -> UnitOutput:
         """Train one unit and let it speak of its validation and test rows."""
@@ -87,12 +103,18 @@ class TableLaboratory(Division):
             self.table.select(rows) for rows in (trained_on, validation_rows, test_rows)
         )
 
-        def augment(rows: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            return self._augmented(unit, rows, labels)
+        counts: list[int] = []
 
-        classifier = train_table_classifier(
-            train, validation, _training(unit.training), augment=augment, progress=False
-        )
+        def augment(rows: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            rows, labels = self._augmented(unit, rows, labels)
+            counts[:] = np.bincount(labels, minlength=len(train.class_names)).tolist()
+            return rows, labels
+
+        # Boosting and linear algebra take every core unless told otherwise.
+        with threadpool_limits(self.setting.threads):
+            classifier = train_table_classifier(
+                train, validation, _training(unit.training), augment=augment, progress=False
+            )
         predictions = FoldPredictions(
             validation_rows=validation_rows,
             validation_labels=validation.known_labels,
@@ -106,7 +128,7 @@ class TableLaboratory(Division):
             "device": "cpu",
             "torch": torch.__version__,
             "scikit-learn": metadata.version("scikit-learn"),
-            "training_counts": train.counts().tolist(),
+            "training_counts": counts,
             "training": classifier.record["training"],
             "added": note,
         }
@@ -152,6 +174,9 @@ class TableLaboratory(Division):
 
     def _generator(self, rows: np.ndarray, labels: np.ndarray, seed: int) -> TableGenerator:
         """The generator trained on these rows; the arms of one repeat and fold share it."""
+        # Another tiny class would stop the generator; it learns from the others without it.
+        known = np.bincount(labels)[labels] >= FEWEST_ROWS
+        rows, labels = rows[known], labels[known]
         content = np.ascontiguousarray(rows).tobytes() + labels.tobytes()
         key = digest({"rows": _sha256(content), "seed": seed})
         if key not in self._generators:
@@ -167,24 +192,18 @@ class TableLaboratory(Division):
         return TableGanConfig(steps=self.setting.training["gan_steps"], seed=seed)
 
 
-def row_units(table: Table) -> np.ndarray:
-    """(N,) int64 number of the unit that may not be parted: the group, or identical rows."""
-    if table.group is None:
-        return identical_rows(table)
-    return np.unique(table.group, return_inverse=True)[1].reshape(-1).astype(np.int64)
-
-
 def crossing_rows(table: Table) -> list[str]:
     """What stands on two sides of a stored split, one sentence each."""
     if table.split is None:
         return []
     found = []
-    for numbers, what in (
+    for marks, what in (
         (identical_rows(table), "rows have identical features with rows"),
-        (None if table.group is None else row_units(table), "rows share a group with rows"),
+        (table.group, "rows share a group with rows"),
     ):
-        if numbers is None:
+        if marks is None:
             continue
+        numbers = np.unique(marks, return_inverse=True)[1].reshape(-1)
         sides = np.zeros((numbers.max() + 1, 3), bool)
         sides[numbers, table.split] = True
         crossing = sides.sum(axis=1) > 1
@@ -207,9 +226,9 @@ class OpenTableLaboratory:
     def __call__(self) -> TableLaboratory:
         """Read the table again."""
         torch.set_num_threads(self.setting.threads)
-        return TableLaboratory(
-            open_experiment_table(self.data, self.columns, self.setting.folds), self.setting
-        )
+        with contextlib.redirect_stderr(io.StringIO()):  # the first process has said it
+            table = open_experiment_table(self.data, self.columns, self.setting.folds)
+        return TableLaboratory(table, self.setting)
 
 
 def open_experiment_table(data: str, columns: TableColumns, folds: int) -> Table:

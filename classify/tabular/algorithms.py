@@ -19,6 +19,12 @@ CLASSICAL = (
 WITHOUT_WEIGHTS = ("nearest-neighbours",)
 """Algorithms that cannot weigh rows."""
 
+STOPS_EARLY = ("gradient-boosting",)
+"""Algorithms that need rows of their own to know when to stop."""
+
+SET_ASIDE = 0.1
+"""Share of the training rows that those are."""
+
 
 def preparation() -> Any:
     """Missing values to medians with a column that says so, then zero mean and unit variance."""
@@ -54,6 +60,7 @@ def fit(
     *,
     seed: int,
     weights: np.ndarray | None = None,
+    held_out: tuple[np.ndarray, np.ndarray] | None = None,
     threads: int = 1,
 ) -> Any:
     """Fit one algorithm on prepared (n, F) features.
@@ -62,6 +69,9 @@ def fit(
     ----------
     weights
         (n,) weight of each row; ``None`` weighs all alike.
+    held_out
+        Features and labels of real rows that are not among the training rows; they stop boosting.
+        They are weighed so that their classes count as much as in training.
 
     Raises
     ------
@@ -69,13 +79,45 @@ def fit(
         If the algorithm cannot weigh rows and weights differ.
     """
     model = estimator(name, seed, threads)
+    watched: dict[str, Any] = {}
+    if name in STOPS_EARLY:
+        if held_out is None or not len(held_out[1]):
+            model.set_params(early_stopping=False)
+        else:
+            watched = {
+                "X_val": held_out[0],
+                "y_val": held_out[1],
+                "sample_weight_val": _as_in_training(held_out[1], labels, weights),
+            }
     if weights is None or np.allclose(weights, weights[0]):
-        return model.fit(features, labels)
+        return model.fit(features, labels, **watched)
     if name in WITHOUT_WEIGHTS:
         raise InputError(
             f"{name} cannot weigh rows; use --balance sampling or none, or --resample smote"
         )
-    return model.fit(features, labels, sample_weight=weights)
+    return model.fit(features, labels, sample_weight=weights, **watched)
+
+
+def _as_in_training(
+    held_out: np.ndarray, labels: np.ndarray, weights: np.ndarray | None
+) -> np.ndarray:
+    """(n,) weights that give held-out classes their share of the training, mean 1."""
+    classes = int(max(held_out.max(), labels.max())) + 1
+    trained = np.bincount(labels, weights, classes) / (
+        len(labels) if weights is None else weights.sum()
+    )
+    found = np.bincount(held_out, minlength=classes) / len(held_out)
+    shares = trained[held_out] / found[held_out]
+    return shares / shares.mean()
+
+
+def set_aside(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """(n,) bool: a tenth of each class, none of a class too small to spare a row."""
+    chosen = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        own = rng.permutation(np.flatnonzero(labels == label))
+        chosen[own[: int(SET_ASIDE * len(own))]] = True
+    return chosen
 
 
 def probabilities(model: Any, features: np.ndarray, classes: int) -> np.ndarray:
@@ -105,7 +147,7 @@ def _gradient_boosting(seed: int, threads: int) -> Any:
 
     return HistGradientBoostingClassifier(
         max_iter=400, learning_rate=0.06, l2_regularization=1.0, early_stopping=True,
-        validation_fraction=0.1, n_iter_no_change=20, random_state=seed,
+        n_iter_no_change=20, random_state=seed,
     )  # fmt: skip
 
 

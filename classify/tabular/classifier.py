@@ -221,11 +221,18 @@ def train_table_classifier(
         classifier.last_layer = _posterior(trained.network, rows, targets, config)
     else:
         prepared_by = algorithms.preparation().fit(features)
-        rows, labels = changed(prepared_by.transform(features), labels)
+        rows, held_out = prepared_by.transform(features), None
+        if config.model in algorithms.STOPS_EARLY:
+            # Before any row is repeated or made: copies of training rows would never say stop.
+            aside = algorithms.set_aside(labels, numpy_generator_for(config.seed, "set aside"))
+            held_out = rows[aside], labels[aside]
+            rows, labels = rows[~aside], labels[~aside]
+        rows, labels = changed(rows, labels)
         rows, targets, weights = balanced_rows(rows, labels, classes, config, progress)
         model = algorithms.fit(
-            config.model, rows, targets, seed=config.seed, weights=weights, threads=config.threads
-        )
+            config.model, rows, targets, seed=config.seed, weights=weights, held_out=held_out,
+            threads=config.threads,
+        )  # fmt: skip
         prepared_by.steps.append(("classify", model))
         classifier.pipeline = prepared_by
         classifier.record["training"] = {}

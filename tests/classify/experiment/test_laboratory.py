@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from classify.experiment.arms import parse_arm
+from classify.experiment.checks import refuse_small
 from classify.experiment.division import Setting
 from classify.experiment.laboratory import Laboratory, generate_images
 from classify.experiment.planner import GeneratorSource, Planner
@@ -97,7 +98,8 @@ def test_only_takes_the_real_images_of_the_class_away(
     laboratory = build(blobs, setting)
     unit = _planner(laboratory, checkpoint).unit(parse_arm("gan@1+only"), 0, 0)
     counts = laboratory.run(unit).metrics["training_counts"]
-    assert counts[0] == 0
+    assert unit.images is not None
+    assert counts[0] == unit.images["count"]  # and no real one beside them
     assert min(counts[1:]) > 0
 
 
@@ -112,8 +114,10 @@ def test_real_images_come_from_those_held_back(
     held_back = laboratory.folds(8)[0].held_back
     assert set(added.ids) <= set(blobs.ids[held_back])
     assert not set(added.ids) & set(blobs.ids[train_rows])
-    with pytest.raises(InputError, match=r"needs .* real images held back, fold 0 has 0"):
-        planner.unit(parse_arm("real@1"), 0, 0)
+    with pytest.raises(InputError, match=r"adds real images that were held back, and none were"):
+        refuse_small(laboratory, [parse_arm("real@1")], [None])
+    with pytest.raises(InputError, match=r"needs 16 real images held back, fold 0 has 14"):
+        refuse_small(laboratory, [parse_arm("real@2")], [8])
 
 
 def test_a_filter_keeps_likely_images_that_are_no_copies(

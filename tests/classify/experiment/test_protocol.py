@@ -86,8 +86,31 @@ def test_kept_images_are_nested_and_the_rest_is_held_back(blobs: ImageSet) -> No
 
 
 def test_a_class_too_small_for_the_folds_is_refused_by_name(blobs: ImageSet) -> None:
-    with pytest.raises(InputError, match="class rare has 40 images; --folds 25 needs at least 50"):
+    with pytest.raises(InputError, match=r"class rare has 40 independent images .* at least 50"):
         cross_fitting_folds(blobs, _units(blobs), 25, seed=0)
+
+
+def test_a_border_never_parts_copies_even_of_different_classes(blobs: ImageSet) -> None:
+    units = _units(blobs)
+    fold = stored_fold(blobs)
+    rows = fold.validation
+    others = rows[blobs.labels[rows] != blobs.labels[rows[0]]]
+    units[others[:6]] = units[rows[:6]]  # pairs of copies with different labels
+    for repeat in range(5):
+        train, validation = move_border(fold, blobs, units, repeat, seed=0)
+        assert not np.isin(units[train], units[validation]).any()
+        assert len(validation) < len(rows)
+
+
+def test_folds_with_a_few_copies_are_as_even_as_without(blobs: ImageSet) -> None:
+    units = _units(blobs)
+    units[1::10] = units[0::10]
+    folds = cross_fitting_folds(blobs, units, 4, seed=0)
+    for fold in folds:
+        assert not np.isin(units[fold.train], units[fold.test]).any()
+        assert np.abs(np.bincount(blobs.labels[fold.test]) - [10, 30, 20]).max() <= 1
+    tested = np.concatenate([fold.test for fold in folds])
+    assert np.array_equal(np.sort(tested), np.arange(len(blobs)))
 
 
 def test_the_digest_knows_pixels_labels_and_classes(blobs: ImageSet) -> None:

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ from classify.experiment.arms import parse_arm, parse_arms
 from classify.experiment.cli import ExperimentConfig
 from classify.experiment.division import Setting
 from classify.experiment.planner import Planner
+from classify.experiment.record import ExperimentRecord
 from classify.experiment.report import protocol_text
 from classify.experiment.table_arms import TABLE_ARMS
-from classify.experiment.table_laboratory import TableLaboratory, crossing_rows, row_units
+from classify.experiment.table_laboratory import TableLaboratory, crossing_rows
 from classify.tabular.options import ColumnOptions
 from galaxies.errors import InputError
-from galaxies.tables import Table, read_table, split_table
+from galaxies.tables import Table, read_table, row_units, split_table
 
 COUNTS = (40, 160, 100)
 NAMES = ("QSO", "GALAXY", "STAR")
@@ -80,6 +82,8 @@ def test_the_whole_road_ends_in_a_verdict_about_rows(csv_path: Path, tmp_path: P
     page = (out / "report.html").read_text()
     assert "Generated rows and the recall of" in page
     assert "optimiser steps" not in page
+    assert "images" not in page.replace("image/png", "")
+    assert "network" not in page
     assert "images" not in protocol_text(results)
     again = command.run(ExperimentConfig(out=out, report_only=True))
     assert again["verdict"] == results["verdict"]
@@ -200,12 +204,106 @@ def test_a_generator_of_wrong_rows_costs_the_class_its_recall(
 
 def test_held_back_rows_give_the_exchange_rate(csv_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    config = _config(csv_path, out, arms="balanced,gan@1,real@1", keep=8, folds=4)
+    config = _config(csv_path, out, arms="balanced,gan@1,real@1", keep=12, folds=4)
     results = command.run(config)
-    assert results["counts"]["train"][results["class_names"].index("QSO")] == 8
+    assert results["counts"]["train"][results["class_names"].index("QSO")] == 12
     assert [rate["arm"] for rate in results["exchange_rate"]] == ["gan@1"]
-    with pytest.raises(InputError, match=r"real@9 needs 72 real rows held back"):
-        command.run(_config(csv_path, tmp_path / "b", arms="real@9", keep=8, folds=4))
+    with pytest.raises(InputError, match=r"real@9 needs 108 real rows held back"):
+        command.run(_config(csv_path, tmp_path / "b", arms="real@9", keep=12, folds=4))
+
+
+def test_an_arm_without_use_is_left_out_and_named(
+    csv_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arms = "balanced,smote@balance,class-weights"
+    config = _config(
+        csv_path, tmp_path / "out", classes=("GALAXY",), arms=arms, model="nearest-neighbours"
+    )
+    results = command.run(config)
+    assert list(results["arms"]) == ["plain", "balanced"]
+    told = capsys.readouterr().err
+    assert "arm smote@balance is left out: GALAXY is as large as any class" in told
+    assert "arm class-weights is left out: nearest-neighbours cannot weigh rows" in told
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_the_rarest_class_is_at_stake_unless_named(csv_path: Path, tmp_path: Path) -> None:
+    config = _config(csv_path, tmp_path / "out", classes=(), arms="balanced")
+    assert command.run(config)["class"] == "QSO"
+
+
+def test_a_number_is_no_index_where_classes_are_numbers(csv_path: Path, tmp_path: Path) -> None:
+    text = csv_path.read_text()
+    for name, number in (("QSO", "10"), ("GALAXY", "2"), ("STAR", "3")):
+        text = text.replace(name, number)
+    numbered = tmp_path / "numbered.csv"
+    numbered.write_text(text)
+    with pytest.raises(InputError, match="there is no class '1'; the classes are: 10, 2, 3"):
+        command.run(_config(numbered, tmp_path / "out", classes=("1",)))
+    found = command.run(_config(numbered, tmp_path / "out", classes=("2",), arms="balanced"))
+    assert found["class"] == "2"
+
+
+def test_best_stands_on_no_arm_whose_rows_it_would_drop(csv_path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arms = "smote@balance,adasyn@balance,placebo@1,gan@1,best+gan@1"
+    command.run(_config(csv_path, out, arms=arms, folds=4))
+    record = ExperimentRecord.read(out)
+    assert set(record.arm("best+gan@1").stands_on) <= {"plain", "balanced"}
+
+
+def test_logit_adjustment_counts_the_rows_that_were_added(table: Table, tmp_path: Path) -> None:
+    laboratory = _laboratory(table, tmp_path)
+    unit = Planner(laboratory, {}).unit(parse_arm("logit-adjusted+smote@2", TABLE_ARMS), 0, 0)
+    assert unit.images is not None
+    real = table.select(laboratory.sides(0, 0, None)[0]).counts()
+    real[laboratory.setting.class_index] += unit.images["count"]
+    assert laboratory.run(unit).metrics["training_counts"] == real.tolist()
+
+
+def test_groups_and_copies_are_kept_whole_together(table: Table, tmp_path: Path) -> None:
+    rows = np.concatenate([np.arange(len(table)), np.arange(0, len(table), 5)])
+    alone = np.array([f"group {n}" for n in range(len(rows))])
+    doubled = dataclasses.replace(table.select(rows), group=alone, split=None)
+    parted = split_table(doubled)
+    assert crossing_rows(parted) == []
+    for fold in _laboratory(doubled, tmp_path, folds=4).folds():
+        known = {row.tobytes() for row in doubled.features[fold.train]}
+        assert not any(row.tobytes() in known for row in doubled.features[fold.test])
+
+
+def test_a_results_folder_that_is_a_link_works(
+    csv_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "results").symlink_to(tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path / "work")
+    config = dataclasses.replace(_config(csv_path, tmp_path), out=None, arms="balanced")
+    command.run(config)
+    assert (tmp_path / "elsewhere" / "sources-QSO" / "report.html").is_file()
+
+
+def test_other_columns_are_another_experiment(csv_path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command.run(_config(csv_path, out, arms="balanced"))
+    changed = _config(csv_path, out, arms="balanced", table=ColumnOptions(columns=("u", "g")))
+    with pytest.raises(InputError, match=r"experiment with --columns \(none\), not u g; choose"):
+        command.run(changed)
+
+
+@pytest.mark.parametrize("model", ["gradient-boosting", "svm", "random-forest"])
+def test_a_class_of_one_row_is_refused_before_anything_is_written(
+    csv_path: Path, tmp_path: Path, model: str
+) -> None:
+    lines = csv_path.read_text().splitlines()
+    odd = lines[-1].rsplit(",", 1)[0] + ",ODD"
+    sides = [f"{line},{('train', 'validation', 'test')[n % 3]}" for n, line in enumerate(lines[1:])]
+    path = tmp_path / "odd.csv"
+    path.write_text("\n".join([lines[0] + ",split", *sides, odd + ",train"]) + "\n")
+    with pytest.raises(InputError, match="1 rows of ODD"):
+        command.run(_config(path, tmp_path / "out", model=model, allow_leak=True))
+    assert not (tmp_path / "out").exists()
 
 
 def test_folds_keep_copies_of_a_row_together(table: Table, tmp_path: Path) -> None:
@@ -273,6 +371,14 @@ def test_the_arms_of_a_table_are_named_and_described() -> None:
         ({"classes": ("quasar",)}, "there is no class 'quasar'; the classes are: GALAXY, QSO"),
         ({"arms": "randaugment"}, "there is no arm 'randaugment'"),
         ({"keep": 9999, "folds": 4}, "fewer than the 9999 to keep"),
+        ({"keep": 4, "folds": 4, "arms": "gan@1"}, "4 rows of QSO; the generator of arm gan@1"),
+        ({"real_counts": "999", "folds": 4, "arms": "balanced"}, "fewer than the 999 to keep"),
+        ({"arms": "real@1"}, "none were; hold some back with --folds K --keep N"),
+        ({"arms": "logit-adjusted@nan"}, "'nan' after @ is not a number"),
+        ({"arms": "balanced+logit-adjusted"}, "sampling has already changed"),
+        ({"device": "cuda"}, "--device cuda: algorithms for tables run on the CPU"),
+        ({"model": "nearest-neighbours", "arms": "class-weights"}, "no arm is left to compare"),
+        ({"table": ColumnOptions(split_column="no")}, r"has no column 'no' \(--split-column\)"),
         ({"table": ColumnOptions(columns=("x",))}, "has no column 'x'"),
     ],
 )

@@ -109,6 +109,15 @@ def test_the_pool_finds_what_independent_parts_are_worth() -> None:
     torch.testing.assert_close(pool.weights, torch.tensor([2.0, 1.0]), rtol=0.06, atol=0)
 
 
+def test_a_few_images_that_are_all_right_do_not_make_the_pool_certain() -> None:
+    labels = torch.arange(40) % 4
+    right = torch.full((40, 4), 0.2)
+    right[torch.arange(40), labels] = 0.4
+    pool = fitted_stack(LogarithmicPool(), right.repeat(1, 2), labels, torch.ones(40), 0)
+    said = torch.softmax(pool(right.repeat(1, 2)), dim=1).max(dim=1).values
+    assert 0.4 < said.max() < 0.98
+
+
 @pytest.mark.parametrize("sharpness", [(2.0, 0.0), (2.0, 1.0), (0.5, 3.0)])
 def test_180_images_are_enough_for_the_pool_and_too_few_for_the_published_stack(
     sharpness: tuple[float, float],

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from classify.networks.network import count_parameters
+from classify.tabular.algorithms import set_aside
 from classify.tabular.classifier import (
     PIPELINE,
     TableTraining,
@@ -233,3 +234,23 @@ def test_variational_spread_shrinks_with_more_data() -> None:
         samples = variational_samples(torch.nn.Linear(3, 2), features, labels, random, steps=600)
         spreads.append(float(samples.std(dim=0).mean()))
     assert spreads[1] < 0.7 * spreads[0]
+
+
+@pytest.mark.parametrize("balance", ["none", "sampling", "class-weights"])
+def test_boosting_stops_on_rows_that_no_copy_was_made_of(balance: str) -> None:
+    """Labels without any meaning: there is nothing to learn, however often a row is repeated."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1], [900, 100])
+    table = Table(
+        rng.normal(size=(1000, 5)), tuple("ugriz"), labels, ("COMMON", "RARE"),
+        np.arange(1000).astype(str),
+    )  # fmt: skip
+    config = TableTraining(model="gradient-boosting", balance=balance)  # type: ignore[arg-type]
+    classifier = train_table_classifier(table, None, config, progress=False)
+    assert classifier.pipeline[-1].n_iter_ < 60
+
+
+def test_the_rows_set_aside_are_a_tenth_of_each_class_and_none_of_a_tiny_one() -> None:
+    labels = np.repeat([0, 1, 2], [500, 47, 9])
+    aside = set_aside(labels, np.random.default_rng(0))
+    assert np.bincount(labels[aside], minlength=3).tolist() == [50, 4, 0]

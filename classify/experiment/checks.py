@@ -1,0 +1,122 @@
+"""What an experiment refuses before it writes anything."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from classify.experiment.arms import TO_BALANCE, AddedItems, Arm
+from classify.experiment.division import Division
+from classify.experiment.protocol import Fold
+from classify.tabular import algorithms
+from galaxies.command_line import warn
+from galaxies.errors import InputError
+from gan.tables import FEWEST_ROWS
+
+SVM_FOLDS = 3
+"""Rows of every class that the support vector machine's calibration needs."""
+
+
+def usable_arms(arms: Sequence[Arm], laboratory: Division) -> list[Arm]:
+    """Arms that make sense for this class and these models; the others are named in a warning.
+
+    Raises
+    ------
+    InputError
+        If only plain training is left of several arms.
+    """
+    counts = [_counts(laboratory, fold) for fold in laboratory.folds()]
+    index = laboratory.setting.class_index
+    is_largest = any(own[index] == own.max() for own in counts)
+    kept = []
+    for arm in arms:
+        why = ""
+        if arm.added is not None and arm.added.dose == TO_BALANCE and is_largest:
+            why = f"{laboratory.class_name} is as large as any class, there is nothing to balance"
+        elif arm.settings["balance"] in ("class-weights", "effective-number") and (
+            _model(arm, laboratory) in algorithms.WITHOUT_WEIGHTS
+        ):
+            why = f"{_model(arm, laboratory)} cannot weigh rows"
+        if why:
+            warn(f"arm {arm.name} is left out: {why}")
+        else:
+            kept.append(arm)
+    if len(kept) < 2 <= len(arms):
+        raise InputError("no arm is left to compare with plain; name others with --arms")
+    return kept
+
+
+def refuse_small(laboratory: Division, arms: Sequence[Arm], keeps: Sequence[int | None]) -> None:
+    """Refuse sides, classes and pools that are too small for what the arms do with them."""
+    if len([n for n in np.bincount(laboratory.items.labels) if n]) < 2:
+        raise InputError("an experiment needs two classes or more")
+    for keep in keeps:
+        for fold in laboratory.folds(keep):
+            _refuse_sides(laboratory, fold)
+            if laboratory.noun == "rows":
+                _refuse_rows(laboratory, fold, arms)
+            for arm in arms:
+                if arm.added is not None and arm.added.kind == "real":
+                    _refuse_pool(laboratory, fold, arm, arm.added)
+
+
+def refuse_missing_algorithms(laboratory: Division, arms: Sequence[Arm]) -> None:
+    """Refuse an algorithm whose package is not installed."""
+    for name in {_model(arm, laboratory) for arm in arms} & set(algorithms.CLASSICAL):
+        algorithms.estimator(name, 0)
+
+
+def _refuse_sides(laboratory: Division, fold: Fold) -> None:
+    labels = laboratory.items.labels
+    for side in ("train", "validation", "test"):
+        own = int((labels[getattr(fold, side)] == laboratory.setting.class_index).sum())
+        if own < 2:
+            raise InputError(
+                f"the {side} side of fold {fold.index} holds {own} {laboratory.noun} of "
+                f"{laboratory.class_name}; an experiment needs 2 or more"
+            )
+
+
+def _refuse_rows(laboratory: Division, fold: Fold, arms: Sequence[Arm]) -> None:
+    counts = _counts(laboratory, fold)
+    models = {_model(arm, laboratory) for arm in arms}
+    fewest, what = (SVM_FOLDS, "svm") if "svm" in models else (2, "an experiment")
+    for name, own in zip(laboratory.items.class_names, counts.tolist(), strict=True):
+        if own < fewest:
+            raise InputError(
+                f"the training side of fold {fold.index} holds {own} rows of {name}; {what} "
+                f"needs {fewest} or more of every class"
+            )
+    own = int(counts[laboratory.setting.class_index])
+    generated = next((arm.name for arm in arms if arm.generated), None)
+    if generated is not None and own < FEWEST_ROWS:
+        raise InputError(
+            f"the training side of fold {fold.index} holds {own} rows of "
+            f"{laboratory.class_name}; the generator of arm {generated} needs {FEWEST_ROWS} or "
+            "more; use smote@1 instead"
+        )
+
+
+def _refuse_pool(laboratory: Division, fold: Fold, arm: Arm, added: AddedItems) -> None:
+    counts = _counts(laboratory, fold)
+    needed = added.count(int(counts[laboratory.setting.class_index]), int(counts.max()))
+    pool = len(fold.held_back)
+    if pool == 0:
+        raise InputError(
+            f"arm {arm.name} adds real {laboratory.noun} that were held back, and none were; hold "
+            "some back with --folds K --keep N"
+        )
+    if pool < needed:
+        raise InputError(
+            f"arm {arm.name} needs {needed} real {laboratory.noun} held back, fold {fold.index} "
+            f"has {pool}; lower --keep or the dose"
+        )
+
+
+def _counts(laboratory: Division, fold: Fold) -> np.ndarray:
+    items = laboratory.items
+    return np.bincount(items.labels[fold.train], minlength=len(items.class_names))
+
+
+def _model(arm: Arm, laboratory: Division) -> Any:
+    return arm.settings.get("model", laboratory.setting.training.get("model"))

@@ -24,7 +24,7 @@ demo: $(VENV)/installed
 	$(BIN)/galaxy-set info $(DEMO)/survey.h5
 	$(BIN)/gan-train --class 0 --data $(DEMO)/survey.h5 --width 0.25 --steps 300 --batch-size 32 --judge none --out $(DEMO)/generator --overwrite
 	$(BIN)/gan-generate $(DEMO)/generator --class 0 --count 100 --out $(DEMO)/generated.h5 --overwrite
-	$(BIN)/classify-train --data $(DEMO)/survey.h5 --balance sampling --steps 200 --out $(DEMO)/classifier --overwrite
+	$(BIN)/classify-train --data $(DEMO)/survey.h5 --model small --balance sampling --steps 200 --out $(DEMO)/classifier --overwrite
 	$(BIN)/fid-score '$(DEMO)/survey.h5#class=0#split=train' $(DEMO)/generated.h5 --features classifier:$(DEMO)/classifier --all
 	$(BIN)/augment-and-eval --data $(DEMO)/survey.h5 --class 0 --gan $(DEMO)/generator --repeats 3 --steps 60 --out $(DEMO)/results --overwrite
 	@echo "the report: $(abspath $(DEMO))/results/report.html"

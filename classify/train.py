@@ -21,6 +21,8 @@ class ClassifyTrain(TrainingConfig):
     The validation split chooses the weights; the test split is read once, at the end.
     """
 
+    model: str = "small-d4"
+    """Network by name: see --list-models; any timm name works too (extra timm)."""
     data: str = "simulated"
     """Image set (packed .h5, folder per class, or simulated, the embedded survey), or a table of
     photometry (CSV, Parquet, FITS, .npz)."""

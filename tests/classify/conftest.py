@@ -34,5 +34,6 @@ def checkpoint(little_path: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     """A checkpoint of `small` that learnt the little set."""
     out = tmp_path_factory.mktemp("checkpoints") / "small"
     arguments = f"--data {little_path} --out {out} --steps 50 --batch-size 16 --validate-every 10"
-    assert classify_train([*arguments.split(), "--learning-rate", "0.005"]) == 0
+    network = ["--model", "small", "--learning-rate", "0.005"]
+    assert classify_train([*arguments.split(), *network]) == 0
     return out

@@ -100,7 +100,8 @@ def checkpoint(tiny_set: ImageSet, tmp_path_factory: pytest.TempPathFactory) -> 
 
     folder = tmp_path_factory.mktemp("classifier")
     write_hdf5(tiny_set, folder / "tiny.h5")
-    words = ["--model", "small", "--steps", "30", "--batch-size", "16", "--validate-every", "15", "--device", "cpu"]
+    words = ["--model", "small", "--steps", "30", "--batch-size", "16"]
+    words += ["--validate-every", "15", "--device", "cpu"]
     out = folder / "round-or-not"
     with mock.patch("classify.finishing.write_all"):  # pictures take longer than the training
         assert run(["--data", str(folder / "tiny.h5"), "--out", str(out), *words]) == 0

@@ -85,7 +85,7 @@ def test_dry_run_reads_the_shape_of_the_data(
     little_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["--data", str(little_path), "--dry-run"]) == 0
-    assert "16x16x3, 3 classes: 486,035 parameters" in capsys.readouterr().out
+    assert "small-d4 for 16x16x3, 3 classes: 136,494 parameters" in capsys.readouterr().out
 
 
 def test_dry_run_counts_what_a_frozen_trunk_leaves(capsys: pytest.CaptureFixture[str]) -> None:

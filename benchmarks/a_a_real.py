@@ -81,8 +81,11 @@ def one_experiment(
     """One experiment and what each method says of it."""
     out = options.out / f"{Path(data).stem}-{index}-{model}-{seed}"
     settings: dict[str, Any] = {} if options.steps is None else {"steps": options.steps}
+    # The class does not enter the seeds of a training, so it must enter the experiment's: two
+    # classes would else be two views of the same classifiers.
     config = ExperimentConfig(
-        data=data, classes=(str(index),), arms=f"{ARM},{AGAIN}", model=model, seed=seed,
+        data=data, classes=(str(index),), arms=f"{ARM},{AGAIN}", model=model,
+        seed=100 * index + seed,
         folds=options.folds, repeats=options.repeats, out=out, workers=1, draws=500, **settings,
     )  # fmt: skip
     with contextlib.redirect_stdout(io.StringIO()):
@@ -105,16 +108,16 @@ def one_experiment(
         ]
         pairs.append(single_pair_p(right[0], right[1]))
     p_values = [entry["p"] for entry in own]
-    recall = next(entry for entry in own if entry["measure"] == "recall")
+    recall = next((entry["difference"] for entry in own if entry["measure"] == "recall"), None)
     return {
         "claims": sum(entry["claim"] in ("helped", "harmed") for entry in own),
         "comparisons": len(own),
         "significant": int(np.sum(np.array(p_values) <= LEVEL)),
-        "smallest": min(p_values),
+        "smallest": min(p_values, default=1.0),
         "pairs": pairs,
         "line": json.dumps(
             {
-                "recall": round(100 * recall["difference"], 2),
+                "recall": None if recall is None else round(100 * recall, 2),
                 "claims": [e["measure"] for e in own if e["claim"] in ("helped", "harmed")],
                 "pairs": [round(p, 3) for p in pairs],
             }

@@ -49,8 +49,6 @@ from classify.tabular.weighted_conformal import WeightedCalibration
 from galaxies.tables import Table, TableColumns, read_table, split_table
 
 REPEATS = 10
-FEWEST_REPEATS = 6
-"""Fewer paired repeats give no verdict: their spread is too uncertain."""
 JOINT_STEPS = 500
 MANY_SPLITS = 200
 LEVEL = 0.9
@@ -378,7 +376,7 @@ def _summarise_coverage(runs: dict[str, dict[int, dict[str, Any]]]) -> None:
             error = found["deviation"] / np.sqrt(found["splits"])
             print(
                 f"{name}, {label}: {found['mean']:.4f} ± {error:.4f} over {found['splits']} splits "
-                f"(one split ± {found['deviation']:.3f})"
+                f"of this table (one split ± {found['deviation']:.3f})"
             )
 
 

@@ -92,9 +92,8 @@ def _quality(rows: list[dict[str, Any]], best: dict[str, Any], chosen: list[str]
     if row is None:
         return [f"Not judged; the weights of step {best['step']} were kept."]
     table = [
-        f"Weights of step {best['step']}: the latest whose KID against the validation split, on "
-        "features of a classifier trained on the training split, lies within the standard error "
-        "of the lowest. KID 0 is perfect; diversity 1 is that of "
+        f"Weights of step {best['step']}, chosen by KID against the validation split on features "
+        "of a classifier trained on the training split. KID 0 is perfect; diversity 1 is that of "
         "real images; copying 0 is none.",
         "",
         "| class | KID | standard error | diversity | copying | nearness | taken for it | real |",

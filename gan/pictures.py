@@ -10,7 +10,6 @@ from PIL import Image
 from torch import Tensor
 
 from galaxies.atomic import whole_file
-from gan.selection import kept_row
 
 
 def displayable(images: Tensor) -> np.ndarray:
@@ -80,9 +79,8 @@ def save_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
             values = [row["kid"][name] for row in judged]
             places = [row["images"] / 1e3 for row in judged]
             axes[1].plot(places, values, marker="o", markersize=3, label=name)
-        kept = kept_row(judged)
-        assert kept is not None
-        axes[1].axvline(kept["images"] / 1e3, linestyle=":", color="grey", label="chosen")
+        best = min(judged, key=lambda row: row["score"])
+        axes[1].axvline(best["images"] / 1e3, linestyle=":", color="grey", label="chosen")
         axes[1].set(ylabel="KID to validation")
         axes[1].legend()
     axes[-1].set(xlabel="thousand images seen")

@@ -37,7 +37,6 @@ from gan.preparation import Preparation, build_step, choose_precision, prepare
 from gan.processes import Processes, any_process
 from gan.resume import check_unchanged
 from gan.sampling import CHUNK, LoadedGenerator, draw_chunk, generate, render
-from gan.selection import Lowest, score_error
 from gan.step import METRICS, TrainingStep
 from gan.training_config import CPU_WIDTH, TrainConfig
 
@@ -163,8 +162,7 @@ class Run:
         self.rollbacks = 0
         self.warned: list[str] = []
         self.told_duration = False
-        self.best: dict[str, Any] = {"step": 0, "kid": {}}
-        self.lowest = Lowest()
+        self.best: dict[str, Any] = {"score": None, "step": 0, "kid": {}}
         if state:
             self._take_up(state)
         self.last_good = self.step.snapshot()
@@ -262,7 +260,6 @@ class Run:
         self.rollbacks = state["rollbacks"]
         self.warned = list(state["warned"])
         self.best = dict(state["best"])
-        self.lowest = Lowest(*state["lowest"])
         self.step.schedule = type(self.step.schedule)(*state["schedule"])
         self.step.restore(state["tensors"])
 
@@ -280,7 +277,6 @@ class Run:
                 "rollbacks": self.rollbacks,
                 "warned": self.warned,
                 "best": self.best,
-                "lowest": [self.lowest.score, self.lowest.error],
                 "precision": self.description.precision,
                 "threads": torch.get_num_threads(),
                 "schedule": [self.step.schedule.condition_from, self.step.schedule.condition_full],
@@ -372,18 +368,17 @@ class Run:
             "step": self.number,
             "images": self.number * self.config.batch_size,
         }
-        row["conditional"] = self._conditioning() == 1.0 or self.number == self.config.steps
         if self.judge is not None:
             self._judge(generator, row)
         self._append(row)
         # Without a judge the last weights are kept.
-        admitted = "score" not in row
-        if "score" in row and row["conditional"]:
-            self.lowest = self.lowest.with_score(row["score"], score_error(row["verdicts"]))
-            admitted = self.lowest.admits(row["score"])
-        # Weights from before the class mattered fully never win over later ones.
-        if self.best["step"] == 0 or (row["conditional"] and admitted):
-            self.best = {"step": self.number, "kid": dict(row.get("kid", {}))}
+        score = row.get("score", -float(self.number))
+        ready = self._conditioning() == 1.0 or self.number == self.config.steps
+        if self.best["score"] is None or (ready and score < self.best["score"]):
+            kid = dict(row.get("kid", {}))
+            # Weights from before the class mattered fully never win over later ones.
+            kept = score if ready else float("inf")
+            self.best = {"score": kept, "step": self.number, "kid": kid}
             self._write_weights()
         if time.monotonic() - self.last_curve > CURVE_SECONDS:
             self.last_curve = time.monotonic()

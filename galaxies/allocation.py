@@ -19,15 +19,20 @@ def split_labels(
     class_names: Sequence[str],
     fractions: tuple[float, float, float],
     rng: np.random.Generator,
+    noun: str = "images",
 ) -> np.ndarray:
-    """Return (N,) int8 sides of single images; every class stands on every wanted side."""
+    """Return (N,) int8 sides of single items; every class stands on every wanted side.
+
+    ``noun`` is what the items are called in an error.
+    """
     present = np.flatnonzero(np.bincount(labels, minlength=len(class_names)))
     counts = np.bincount(labels, minlength=len(class_names))[present]
     wanted = [side for side, fraction in enumerate(fractions) if fraction > 0]
     for index, count in zip(present, counts, strict=True):
         if count < len(wanted):
+            found = f"{count} {noun if count != 1 else noun.removesuffix('s')}"
             raise InputError(
-                f"class {class_names[int(index)]!r} has {count} in all, too few to stand on "
+                f"class {class_names[int(index)]!r} has {found}, too few to stand on "
                 f"{len(wanted)} sides ({', '.join(SPLITS[side] for side in wanted)}); "
                 "add some or leave the class out"
             )

@@ -192,7 +192,7 @@ def split_table(
     if groups is None or whole < len(np.unique(groups)):
         groups = units.astype(str) if whole < len(table) else None
     if groups is None:
-        split = split_labels(labels, table.class_names, parts, rng)
+        split = split_labels(labels, table.class_names, parts, rng, noun="rows")
     else:
         split = split_groups(labels, table.class_names, parts, rng, groups)
     return dataclasses.replace(table, split=split)

@@ -8,6 +8,7 @@ import numpy as np
 from classify.experiment.arms import TO_BALANCE, AddedItems, Arm
 from classify.experiment.division import Division
 from classify.experiment.protocol import Fold
+from classify.joint_features import JOINT_NETWORKS
 from classify.tabular import algorithms
 from galaxies.command_line import warn
 from galaxies.errors import InputError
@@ -37,6 +38,12 @@ def usable_arms(arms: Sequence[Arm], laboratory: Division) -> list[Arm]:
             _model(arm, laboratory) in algorithms.WITHOUT_WEIGHTS
         ):
             why = f"{_model(arm, laboratory)} cannot weigh rows"
+        elif (
+            arm.added is not None
+            and arm.added.kind == "smote"
+            and (_model(arm, laboratory) in JOINT_NETWORKS)
+        ):
+            why = "SMOTE works on what a network sees in images, not on features beside them"
         if why:
             warn(f"arm {arm.name} is left out: {why}")
         else:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from classify.borrowed_features import with_borrowed_features
 from classify.determinism import derived_seed, numpy_generator_for
 from classify.experiment.arms import AddedKind, Arm
 from classify.experiment.division import Division, Setting
@@ -24,10 +25,14 @@ from classify.experiment.measures import FoldPredictions
 from classify.experiment.protocol import data_digest, image_units
 from classify.experiment.smote import retrain_head_with_smote
 from classify.experiment.units import ClassifierUnit, UnitOutput, UnitStore, digest
+from classify.joint_features import JOINT_NETWORKS
 from classify.synthetic import align_classes
 from classify.training import TrainedClassifier, TrainingConfig, load_classifier, train_classifier
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet, PixelsInMemory
+
+IMAGE_SELECTOR = "small"
+"""What filters and judges where the arms' network needs features beside each image."""
 
 PLACEBO_NOISE = 0.02
 """Standard deviation of the placebo's noise, of the range 0 to 1."""
@@ -137,6 +142,8 @@ class Laboratory(Division):
         added: ImageSet | None = None
         if unit.images is not None and unit.images["kind"] != "smote":
             added, note = self._added_images(unit, train)
+            if self._sees_features and not added.feature_names:  # before the donors leave
+                added = with_borrowed_features(added, train, config.seed)
             if unit.images["instead"]:
                 train = train.select(train.labels != self.setting.class_index)
         counts = train.counts() + (0 if added is None else added.counts())
@@ -175,10 +182,15 @@ class Laboratory(Division):
             unit, self.image_set, fold, setting.folder, setting.device, self._train_generator
         )
 
+    @property
+    def _sees_features(self) -> bool:
+        return self.setting.training["model"] in JOINT_NETWORKS
+
     def selector(self, fold: int, keep: int | None) -> TrainedClassifier:
         """The classifier of a fold's real training images that filters and judges.
 
-        Balanced sampling and symmetries, seed of its own; trained once and kept on disk.
+        Balanced sampling and symmetries, seed of its own; trained once and kept on disk. It sees
+        images alone, also where the arms see features as well: what it judges has none.
         """
         sides = self.folds(keep)[fold]
         config = TrainingConfig(
@@ -187,6 +199,7 @@ class Laboratory(Division):
                 "balance": "sampling",
                 "symmetries": True,
                 "seed": derived_seed(self.setting.seed, "selector", fold) % 2**31,
+                **({"model": IMAGE_SELECTOR} if self._sees_features else {}),
             }
         )
         key = digest(

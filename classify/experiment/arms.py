@@ -55,6 +55,11 @@ MODIFIERS: dict[str, tuple[float, str]] = {
     "finish": (0.75, "added images only for this share of the steps, then real ones alone"),
     "weight": (0.5, "weight of an added image in the loss"),
     "only": (0.0, "added images instead of the real ones of the class"),
+    "every-class": (
+        0.0,
+        "generated images of every class at the same dose: the mark of a generated image "
+        "tells no class",
+    ),
     "again": (0.0, "the same arm with other seeds, for an A/A comparison"),
 }
 """Part -> default value and words."""
@@ -131,6 +136,8 @@ class AddedItems:
         Filter: least probability of the class by a classifier of real images; 0 keeps all.
     instead : bool
         Whether they take the place of the real images of the class.
+    every_class : bool
+        Whether every class gets them, at the same dose.
     """
 
     kind: AddedKind
@@ -138,6 +145,7 @@ class AddedItems:
     generator: str = ""
     keep_above: float = 0.0
     instead: bool = False
+    every_class: bool = False
 
     def count(self, real: int, largest: int) -> int:
         """How many images, for ``real`` images of the class and ``largest`` of the largest."""
@@ -359,6 +367,10 @@ def _added_items(
         raise InputError(f"the dose of {name} must be above 0 and at most 100, got {value}")
     if kind in ("smote", "borderline-smote", "adasyn") and "only" in modifiers:
         raise InputError(f"{kind} interpolates real {vocabulary.noun} and cannot take their place")
+    if "every-class" in modifiers and (kind != "gan" or {"only", "filtered"} & set(modifiers)):
+        raise InputError(
+            "every-class goes with generated images that are neither only nor filtered"
+        )
     keep = _value(modifiers["filtered"], MODIFIERS["filtered"][0]) if "filtered" in modifiers else 0
     return AddedItems(
         kind=next(k for k in vocabulary.kinds if k == kind),
@@ -366,6 +378,7 @@ def _added_items(
         generator=generator,
         keep_above=keep,
         instead="only" in modifiers,
+        every_class="every-class" in modifiers,
     )
 
 

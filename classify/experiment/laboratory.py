@@ -249,6 +249,8 @@ class Laboratory(Division):
         kind, count, seed = wanted["kind"], wanted["count"], wanted["seed"]
         random = numpy_generator_for(seed, kind)
         if kind == "gan":
+            if wanted.get("every_class"):
+                return self._of_every_class(unit)
             if wanted["keep_above"]:
                 return self._filtered(unit, train)
             return self.generated(unit.generator_path, count, seed), {"count": count}
@@ -260,6 +262,33 @@ class Laboratory(Division):
         walks = [random.permutation(len(own)) for _ in range(-(-count // len(own)))]
         copies = own.select(np.concatenate(walks)[:count])
         return _noisy(copies, random), {"count": count, "of": len(own)}
+
+    def _of_every_class(self, unit: ClassifierUnit) -> tuple[ImageSet, dict[str, Any]]:
+        """Generated images of all classes, as many per real one as the class at stake gets."""
+        assert unit.images is not None
+        fold = self.folds(unit.keep)[unit.fold]
+        names = self.image_set.class_names
+        real = np.bincount(self.image_set.labels[fold.train], minlength=len(names))
+        dose = unit.images["count"] / real[self.setting.class_index]
+        counts = np.rint(dose * real).astype(int)
+        counts[self.setting.class_index] = unit.images["count"]
+        path, seed = Path(unit.generator_path), unit.images["seed"]
+        made = [
+            align_classes(self._generate(path, name, int(count), seed, self.device), names)
+            for name, count in zip(names, counts, strict=True)
+            if count
+        ]
+        joined = dataclasses.replace(
+            made[0],
+            store=PixelsInMemory(torch.cat([images.pixels for images in made])),
+            labels=np.concatenate([images.labels for images in made]),
+            ids=np.array([f"{n}/{name}" for n, i in enumerate(made) for name in i.ids]),
+            split=None,
+            group=None,
+            features=np.zeros(0, np.float32),
+            feature_names=(),
+        )
+        return joined, {"count": int(counts.sum()), "per_class": counts.tolist()}
 
     def _filtered(self, unit: ClassifierUnit, train: ImageSet) -> tuple[ImageSet, dict[str, Any]]:
         """Keep generated images that look like the class and are not copies, best first."""

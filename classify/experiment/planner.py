@@ -161,6 +161,7 @@ class Planner:
             "seed": derived_seed(setting.seed, f"added images, fold {fold}", seeded) % 2**31,
             "keep_above": images.keep_above,
             "instead": images.instead,
+            **({"every_class": True} if images.every_class else {}),
             "generator": "" if source is None else source.sha256,
             **self.laboratory.details_of(images.kind),
         }

@@ -94,6 +94,7 @@ def arm_record_of(
             dose = float(counts.max() / counts[laboratory.setting.class_index] - 1)
     plain_dose = arm.added is not None and not (
         arm.added.keep_above
+        or arm.added.every_class
         or arm.added.instead
         or arm.on_best
         or any(key.startswith("synthetic_") for key in arm.settings)

@@ -103,6 +103,30 @@ def test_only_takes_the_real_images_of_the_class_away(
     assert min(counts[1:]) > 0
 
 
+def test_every_class_gets_generated_images_at_one_dose(blobs: ImageSet, setting: Setting) -> None:
+    def generate(
+        path: Path, class_name: str, count: int, seed: int, device: torch.device
+    ) -> ImageSet:
+        own = blobs.of_classes([class_name])
+        return own.select(np.arange(count) % len(own))
+
+    laboratory = Laboratory(blobs, setting, generate=generate)
+    source = GeneratorSource("g", "g", "0")
+    planner = Planner(laboratory, {("g", 0, None): source})
+    unit = planner.unit(parse_arm("gan@0.5+every-class"), 0, 0)
+    train = blobs.select(laboratory.sides(0, 0, None)[0])
+    added, note = laboratory._added_images(unit, train)
+    real = blobs.select(laboratory.folds()[0].train).counts()
+    assert np.array_equal(added.counts(), np.rint(0.5 * real))
+    assert len(set(added.ids)) == len(added)
+    for label in range(3):  # pixels and labels stay together
+        own = {p.numpy().tobytes() for p in blobs.of_classes([label]).pixels}
+        assert all(p.numpy().tobytes() in own for p in added.of_classes([label]).pixels)
+    assert note["per_class"] == added.counts().tolist()
+    with pytest.raises(InputError, match="every-class goes with generated images"):
+        parse_arm("gan@1+every-class+filtered")
+
+
 def test_real_images_come_from_those_held_back(
     blobs: ImageSet, build: Build, setting: Setting, checkpoint: Path
 ) -> None:

@@ -95,12 +95,13 @@ def _refuse_rows(laboratory: Division, fold: Fold, arms: Sequence[Arm]) -> None:
                 f"needs {fewest} or more of every class"
             )
     own = int(counts[laboratory.setting.class_index])
+    learnt_from = own - int(algorithms.SET_ASIDE * own)  # boosting sets the others aside
     generated = next((arm.name for arm in arms if arm.generated), None)
-    if generated is not None and own < FEWEST_ROWS:
+    if generated is not None and learnt_from < FEWEST_ROWS:
         raise InputError(
             f"the training side of fold {fold.index} holds {own} rows of "
             f"{laboratory.class_name}; the generator of arm {generated} needs {FEWEST_ROWS} or "
-            "more; use smote@1 instead"
+            "more beside a tenth that is set aside; use smote@1 instead"
         )
 
 

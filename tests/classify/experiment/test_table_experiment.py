@@ -372,6 +372,7 @@ def test_the_arms_of_a_table_are_named_and_described() -> None:
         ({"arms": "randaugment"}, "there is no arm 'randaugment'"),
         ({"keep": 9999, "folds": 4}, "fewer than the 9999 to keep"),
         ({"keep": 4, "folds": 4, "arms": "gan@1"}, "4 rows of QSO; the generator of arm gan@1"),
+        ({"keep": 10, "folds": 4, "arms": "gan@1", "model": "gradient-boosting"}, "10 rows of QSO"),
         ({"real_counts": "999", "folds": 4, "arms": "balanced"}, "fewer than the 999 to keep"),
         ({"arms": "real@1"}, "none were; hold some back with --folds K --keep N"),
         ({"arms": "logit-adjusted@nan"}, "'nan' after @ is not a number"),

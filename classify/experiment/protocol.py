@@ -35,10 +35,6 @@ class LabelledItems(Protocol):
     def split(self) -> np.ndarray | None:
         """(N,) int8: 0 train, 1 validation, 2 test."""
 
-    @property
-    def group(self) -> np.ndarray | None:
-        """(N,) str: items of one group stay together."""
-
 
 VALIDATION_KEPT = 2 / 3
 """Share of the validation side that a repeat chooses on; the rest joins its training."""

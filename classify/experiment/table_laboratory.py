@@ -50,7 +50,6 @@ class TableItems:
     labels: np.ndarray
     class_names: tuple[str, ...]
     split: np.ndarray | None
-    group: np.ndarray | None
 
 
 class TableLaboratory(Division):
@@ -68,7 +67,7 @@ class TableLaboratory(Division):
     draws_from_sources = False
 
     def __init__(self, table: Table, setting: Setting) -> None:
-        items = TableItems(table.known_labels, table.class_names, table.split, table.group)
+        items = TableItems(table.known_labels, table.class_names, table.split)
         super().__init__(items, setting, _digest_of(table), row_units(table))
         self.table = table
         self._generators: dict[str, TableGenerator] = {}

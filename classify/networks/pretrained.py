@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from classify.networks.library import TIMM, TORCHVISION, import_timm
 from classify.normalisation import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -60,8 +61,6 @@ def pretrained_weights(config: TrainingConfig) -> Pretrained | None:
 
 def library_scale(model: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation per colour, of pixels in [0, 1], that a library's weights expect."""
-    from classify.networks.library import TIMM, TORCHVISION, import_timm
-
     if model in TORCHVISION:
         return IMAGENET_MEAN, IMAGENET_STD
     timm = import_timm()
@@ -161,8 +160,6 @@ def hub_weights(name: str) -> dict[str, torch.Tensor]:
     InputError
         If they cannot be had: says to give a file.
     """
-    from classify.networks.library import TIMM, TORCHVISION, import_timm
-
     try:
         if name in TORCHVISION:
             import torchvision

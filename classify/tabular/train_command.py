@@ -27,7 +27,7 @@ from classify.training_config import TrainingConfig
 from galaxies.atomic import folder_lock, refuse_existing, whole_folder
 from galaxies.command_line import config_as_json, print_json, warn
 from galaxies.errors import InputError
-from galaxies.tables import Table, read_table, split_table, with_table_split
+from galaxies.tables import Table, TableColumns, read_table, split_table, with_table_split
 
 if TYPE_CHECKING:
     from classify.train import ClassifyTrain
@@ -58,12 +58,14 @@ def classify_train_table(config: "ClassifyTrain") -> None:
 
 def open_table(config: "ClassifyTrain") -> Table:
     """The table, without the classes left out, with a split."""
-    data = read_table(
-        config.data, columns_of(config.table, colours=config.table.features == "colours")
-    )
+    data = read_table(config.data, _columns(config))
     if config.leave_out:
         data = data.without_classes(config.leave_out)
     return with_table_split(data)
+
+
+def _columns(config: "ClassifyTrain") -> TableColumns:
+    return columns_of(config.table, colours=config.table.features == "colours")
 
 
 def table_training(config: "ClassifyTrain") -> TableTraining:
@@ -223,9 +225,7 @@ def _report(
 
 
 def _dry_run(config: "ClassifyTrain", training: TableTraining) -> None:
-    data = read_table(
-        config.data, columns_of(config.table, colours=config.table.features == "colours")
-    )
+    data = read_table(config.data, _columns(config))
     if training.model not in WIDTHS:
         raise InputError(f"{training.model} has no parameters to count before it is fitted")
     from classify.networks.network import count_parameters

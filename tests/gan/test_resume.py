@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -56,36 +57,40 @@ def test_killed_twenty_times_and_resumed_it_ends_with_the_same_bits(
         "discriminator": "convolutional",
     }
     whole = tmp_path / "whole"
-    train(tiny_config(**flags), tiny_set, whole, progress=False)
     start = time.monotonic()
-    train(tiny_config(**flags), tiny_set, tmp_path / "timed", progress=False)
+    train(tiny_config(**flags), tiny_set, whole, progress=False)
     length = time.monotonic() - start
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["gan.trainer", "torch._dynamo", "galaxies.hdf5", "matplotlib.figure"]
     )
     moments = random.Random(0)
-    killed = 0
     for number in range(20):
         folder = tmp_path / f"killed-{number}"
-        resume = False
-        for _ in range(20):
+        kills = 0
+        longest = length
+        while True:
+            resume = (folder / "state.pt").is_file()
             process = context.Process(
                 target=_train, args=(tiny_config(**flags, resume=resume), tiny_set, folder)
             )
             process.start()
-            wait = 60.0 if killed >= 2 * (number + 1) else moments.uniform(0.1, 1.2 * length)
-            process.join(wait)
-            if process.is_alive():
-                os.kill(process.pid, signal.SIGKILL)
-                process.join()
-                killed += 1
-            elif process.exitcode == 0:
+            # The first kill comes after something was saved, the second at any moment.
+            while not kills and process.is_alive() and not (folder / "state.pt").is_file():
+                process.join(0.005)
+            process.join(60.0 if kills == 2 else moments.uniform(0.0, longest))
+            process.kill()  # nothing, where it has ended
+            process.join()
+            if process.exitcode == -signal.SIGKILL:
+                kills += 1
+                continue
+            assert process.exitcode == 0
+            if kills:
                 break
-            resume = (folder / "state.pt").is_file()
-        assert process.exitcode == 0
+            # It ended before the moment came, as on a machine that is quick now and then.
+            shutil.rmtree(folder)
+            longest /= 2
         assert_same_run(whole, folder)
-    assert killed >= 20
 
 
 def test_ctrl_c_saves_and_the_rest_is_the_same(tiny_config, tiny_set, tmp_path, monkeypatch):

@@ -88,19 +88,23 @@ def test_killed_and_started_again_it_ends_with_the_same_bytes(tmp_path: Path) ->
     assert whole.wait(timeout=120) == 0
     expected = _probabilities(tmp_path / "whole")
     assert len(expected) == 16
-    folder, counts = tmp_path / "killed", []
+    folder, counts = tmp_path / "killed", [0]
+
+    def finished() -> int:
+        return len(list((folder / "runs").glob("[0-9a-f]*")))
+
     for _ in range(2):
         process = _start(folder)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        time.sleep(0.5)
+        while finished() == counts[-1] and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(0.1)  # into the next unit
         process.send_signal(signal.SIGKILL)
         process.wait()
-        counts.append(len(list((folder / "runs").glob("[0-9a-f]*"))))
-    assert 0 < counts[0] < counts[1] < 16
+        counts.append(finished())
+    assert 0 < counts[1] < counts[2] < 16
     last = _start(folder)
     output, _ = last.communicate(timeout=120)
-    assert output.split() == ["ready", str(16 - counts[1])]
+    assert output.split() == ["ready", str(16 - counts[2])]
     assert _probabilities(folder) == expected
 
 

@@ -47,6 +47,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "tail without augmentation": {"augment": ()},
     "tail, translation and flux only": {"augment": ("translation", "flux", "saturation")},
     "tail, fixed probability": {"augment_target": 0.0, "augment_probability": 0.6},
+    "tail, augmentation watches signs": {"augment_watch": "sign"},
     "tail, augmentation from 0.4": {"augment_probability": 0.4},
     "tail without R1": {"r1": 0.0},
     "tail, R1 0.1": {"r1": 0.1},

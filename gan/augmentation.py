@@ -41,7 +41,7 @@ def augment(
     draws
         (N, DRAWS) uniform in [0, 1).
     probability
-        Scalar tensor.
+        One for each image, (N,), or one for all.
     names
         Operations to use; without any the images come back as they are.
     sky
@@ -54,7 +54,7 @@ def augment(
     """
     if not names:
         return images
-    gates = draws[:, :5] < probability
+    gates = draws[:, :5] < probability.view(-1, 1)
     signed = draws[:, 5:] * 2 - 1
     level = sky.view(1, -1, 1, 1)
     flux = images - level

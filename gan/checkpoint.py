@@ -30,6 +30,9 @@ CONFIG, WEIGHTS, STATE, LOG = "config.json", "weights.safetensors", "state.pt", 
 TRAINING_IMAGES, SAMPLES, CARD = "training_images.json", "samples", "card.md"
 FORMAT = 1
 
+LATER_PARTS: dict[str, Any] = {"augment_watch": "sign"}
+"""Parts that came after the first checkpoints, with what was done before."""
+
 
 @dataclass(frozen=True)
 class DataDescription:
@@ -119,6 +122,8 @@ def read_description(folder: Path) -> RunDescription:
         stored = json.loads(path.read_text(encoding="utf-8"))
         parts = dict(stored["recipe_parts"])
         parts["augment"] = tuple(parts["augment"])
+        for name, value in LATER_PARTS.items():
+            parts.setdefault(name, value)
         data = dict(stored["data"])
         for name in ("class_names", "made", "chosen", "counts"):
             data[name] = tuple(data[name])

@@ -61,13 +61,15 @@ def save_film(images: Tensor, path: Path, *, milliseconds: int = 60, scale: int 
 
 
 def save_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Plot the losses and, where the run was judged, the KID of each chosen class."""
+    """Plot the losses and, where they were measured, KID and overfitting by class."""
     from matplotlib.figure import Figure  # no pyplot: it keeps global state
 
     steps = [row for row in rows if row["kind"] == "training"]
     judged = [row for row in rows if row["kind"] == "evaluation" and "kid" in row]
-    figure = Figure(figsize=(7, 5 if judged else 3), layout="constrained")
-    axes = figure.subplots(2 if judged else 1, 1, squeeze=False)[:, 0]
+    watched = [row for row in steps if "overfitting" in row]
+    panels = 1 + bool(judged) + bool(watched)
+    figure = Figure(figsize=(7, 1 + 2 * panels), layout="constrained")
+    axes = figure.subplots(panels, 1, squeeze=False)[:, 0]
     for key, label in (("discriminator_loss", "discriminator"), ("generator_loss", "generator")):
         axes[0].plot(
             [row["images"] / 1e3 for row in steps], [row[key] for row in steps], label=label
@@ -83,6 +85,21 @@ def save_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
         axes[1].axvline(best["images"] / 1e3, linestyle=":", color="grey", label="chosen")
         axes[1].set(ylabel="KID to validation")
         axes[1].legend()
+    if watched:
+        _plot_overfitting(axes[-1], watched)
     axes[-1].set(xlabel="thousand images seen")
     with whole_file(path, overwrite=True) as temporary:
         figure.savefig(temporary, format="png", dpi=110)
+
+
+def _plot_overfitting(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
+    """Each class in its colour; dashed, how often its images are augmented because of it."""
+    places = [row["images"] / 1e3 for row in rows]
+    for number, name in enumerate(rows[0]["overfitting"]):
+        colour = f"C{number % 10}"
+        values = [row["overfitting"][name] for row in rows]
+        axes.plot(places, values, color=colour, linewidth=1, label=name)
+        probabilities = [row["probabilities"][name] for row in rows]
+        axes.plot(places, probabilities, color=colour, linestyle="--", linewidth=1)
+    axes.set(ylabel="overfitting\n(dashed: augmentation)", ylim=(-1.05, 1.05))
+    axes.legend(fontsize="x-small", ncols=3)

@@ -1,5 +1,6 @@
 """From the flags and an image set to all that a run needs, or one line that says why not."""
 
+import dataclasses
 import hashlib
 import time
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from galaxies.image_set import ImageSet
 from gan.build import NetworkShape, build_discriminator, build_generator, parameter_count
 from gan.checkpoint import DataDescription
 from gan.networks import check_size
-from gan.recipes import Parts, resolve_parts
+from gan.overfitting import HeldOutImages, has_held_out_images
+from gan.recipes import SIGN_TARGET, Parts, resolve_parts
 from gan.step import Schedule, TrainingStep
 from gan.training_config import TrainConfig, default_width
 from gan.training_data import prepare_training_data, resize_set
@@ -104,6 +106,13 @@ def prepare(config: TrainConfig, images: ImageSet) -> Preparation:
         held_out = images.side("validation")
         validation = held_out.select(np.isin(held_out.labels, made))
         validation = resize_set(validation, config.size).in_memory() if len(validation) else None
+    if _watches_held_out(parts) and not has_held_out_images(validation, made):
+        if config.augment_watch == "held-out":
+            raise InputError(
+                "--augment-watch held-out needs at least 4 validation images of a class; "
+                "galaxy-set split makes a validation side, or pass --augment-watch sign"
+            )
+        parts = dataclasses.replace(parts, augment_watch="sign", augment_target=SIGN_TARGET)
     digest = hashlib.sha256("".join(fingerprints).encode()).hexdigest()
     data = DataDescription(
         source=str(config.data),
@@ -144,6 +153,10 @@ def build_step(
     data = prepare_training_data(
         preparation.train, preparation.made, preparation.chosen, preparation.parts, device
     )
+    held_out = None
+    if _watches_held_out(preparation.parts):
+        assert preparation.validation is not None
+        held_out = HeldOutImages(preparation.validation, preparation.made, data)
     return TrainingStep(
         preparation.shape,
         preparation.parts,
@@ -151,10 +164,16 @@ def build_step(
         batch_size=batch_size or config.batch_size,
         schedule=preparation.schedule,
         precision=precision,
+        held_out=held_out,
         seed=config.seed,
         rank=rank,
         world=world,
     )
+
+
+def _watches_held_out(parts: Parts) -> bool:
+    adapts = bool(parts.augment) and parts.augment_target > 0
+    return adapts and parts.augment_watch == "held-out"
 
 
 def choose_precision(

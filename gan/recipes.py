@@ -16,6 +16,7 @@ DiscriminatorName = Literal["residual", "convolutional"]
 LossName = Literal["logistic", "relativistic", "hinge"]
 SymmetryName = Literal["square", "rotations", "none"]
 AugmentationName = Literal["translation", "rotation", "scale", "flux", "saturation"]
+WatchName = Literal["held-out", "sign"]
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,13 @@ class PartChoices:
     space: the sky fills what moves in."""
     augment_probability: float | None = None
     """Probability of each augmentation and image; the start value where it adapts."""
+    augment_watch: WatchName | None = None
+    """What adapts the probability (Karras et al. 2020). `held-out`: each class has its own, which
+    rises where the discriminator knows its training images from validation images; `sign`: one
+    for all, by the mean sign of the discriminator on real images."""
     augment_target: float | None = None
-    """Adapt the probability until the mean sign of the discriminator on real images is this
-    (Karras et al. 2020); 0 keeps it fixed."""
+    """Adapt the probability until what is watched is this: the mean sign, or half of how much
+    higher it is for training images than for held-out ones; 0 keeps the probability fixed."""
     balance: float | None = None
     """Exponent of the class draws: a class of n images is drawn with weight n to this power."""
     chosen_share: float | None = None
@@ -125,6 +130,7 @@ class Parts:
     fake_symmetries: bool
     augment: tuple[AugmentationName, ...]
     augment_probability: float
+    augment_watch: WatchName
     augment_target: float
     balance: float
     chosen_share: float
@@ -174,6 +180,9 @@ def _require(holds: bool, name: str, allowed: str, value: object) -> None:
         raise InputError(f"--{name.replace('_', '-')} must be {allowed}, got {value}")
 
 
+HELD_OUT_TARGET = 0.2
+SIGN_TARGET = 0.6
+
 DCGAN = Parts(
     generator="convolutional",
     discriminator="convolutional",
@@ -198,6 +207,7 @@ DCGAN = Parts(
     fake_symmetries=False,
     augment=(),
     augment_probability=0.0,
+    augment_watch="sign",
     augment_target=0.0,
     balance=0.5,
     chosen_share=0.25,
@@ -232,7 +242,8 @@ TAIL = Parts(
     fake_symmetries=True,
     augment=("translation", "rotation", "scale", "flux", "saturation"),
     augment_probability=0.0,  # a blurred look from the start costs the first 15,000 images
-    augment_target=0.6,
+    augment_watch="held-out",
+    augment_target=HELD_OUT_TARGET,
     balance=0.5,
     chosen_share=0.25,
     ema_images=15_000.0,
@@ -260,6 +271,8 @@ def resolve_parts(recipe: RecipeName, choices: PartChoices) -> Parts:
         changed.setdefault("standardise", False)
     if changed.get("symmetries") == "none":
         changed.setdefault("fake_symmetries", False)
+    if changed.get("augment_watch") == "sign" and recipe == "tail":
+        changed.setdefault("augment_target", SIGN_TARGET)
     if changed.get("condition_full") == 0:
         changed.setdefault("condition_from", 0.0)
     return dataclasses.replace(RECIPES[recipe], **changed)

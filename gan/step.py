@@ -22,6 +22,7 @@ from gan.objective import (
     lecam_penalty,
     rarity_weights,
 )
+from gan.overfitting import HeldOutImages
 from gan.recipes import Parts
 from gan.synchronised_norm import is_distributed
 from gan.tail_networks import standardise, start_at_sky
@@ -42,6 +43,9 @@ METRICS = (
 UNIFORMS = BATCH_DRAWS + 2 + 3 * DRAWS
 ADAPT_IMAGES = 100_000
 """Images in which the augmentation probability can move from 0 to 1."""
+
+WATCH_STEPS = 50
+"""Steps between looks at held-out images."""
 
 MOST_PROBABILITY = 0.85
 EMA_RAMP = 0.05  # the average never looks back further than this share of what was seen
@@ -71,6 +75,8 @@ class TrainingStep:
         Steps of the ramp from unconditional to conditional.
     precision
         dtype of convolutions and matrix products; losses and weights stay float32.
+    held_out
+        Images that the augmentation watches; without them it watches the signs of the logits.
     seed
         Initialises the networks and every draw.
     rank, world
@@ -86,12 +92,14 @@ class TrainingStep:
         batch_size: int,
         schedule: Schedule,
         precision: torch.dtype,
+        held_out: HeldOutImages | None = None,
         seed: int,
         rank: int = 0,
         world: int = 1,
     ) -> None:
         device = data.pixels.device
         self.parts, self.data, self.schedule = parts, data, schedule
+        self.held_out = held_out
         self.device, self.precision = device, precision
         self.batch_size, self.rank, self.world = batch_size, rank, world
         initial = torch.Generator().manual_seed(seed)
@@ -118,7 +126,9 @@ class TrainingStep:
             "discriminator": list(self.discriminator.parameters()),
         }
         self.step_count = torch.zeros((), device=device, dtype=torch.float64)
-        self.probability = torch.full((), parts.augment_probability, device=device)
+        # One of each class; without held-out images they move as one.
+        self.probability = torch.full((data.classes,), parts.augment_probability, device=device)
+        self.overfitting = torch.zeros(data.classes, device=device)
         self.mean_sign = torch.full((), parts.augment_target, device=device)
         self.lecam_means = torch.zeros(2, device=device)
         self.sums = torch.zeros(len(METRICS), device=device, dtype=torch.float64)
@@ -166,10 +176,11 @@ class TrainingStep:
             return (self.step_count >= self.schedule.condition_from).float()
         return ((self.step_count - self.schedule.condition_from) / length).clamp(0, 1).float()
 
-    def _augmented(self, images: Tensor, uniforms: Tensor, turn: int) -> Tensor:
+    def _augmented(self, images: Tensor, labels: Tensor, uniforms: Tensor, turn: int) -> Tensor:
         start = BATCH_DRAWS + 2 + turn * DRAWS
         draws = uniforms[:, start : start + DRAWS]
-        return augment(images, draws, self.probability, self.parts.augment, self.data.sky)
+        probability = self.probability[labels]
+        return augment(images, draws, probability, self.parts.augment, self.data.sky)
 
     def _fakes_seen(
         self, fakes: Tensor, labels: Tensor, uniforms: Tensor, turn: int
@@ -178,7 +189,7 @@ class TrainingStep:
         if self.parts.fake_symmetries:
             elements = self.data.draw_symmetries(uniforms[:, BATCH_DRAWS + turn])
             fakes, labels = self.data.transform(fakes, labels, elements)
-        return self._augmented(fakes, uniforms, 1 + turn), labels
+        return self._augmented(fakes, labels, uniforms, 1 + turn), labels
 
     def _judge(self, images: Tensor, labels: Tensor, conditioning: Tensor) -> Tensor:
         images = images.contiguous(memory_format=torch.channels_last)
@@ -197,7 +208,7 @@ class TrainingStep:
     ) -> None:
         parts = self.parts
         with torch.no_grad():
-            seen = self._augmented(reals, uniforms, 0)
+            seen = self._augmented(reals, labels, uniforms, 0)
             fakes, fake_labels = self._fakes_seen(fakes, labels, uniforms, 0)
         seen.requires_grad_(penalised and parts.r1 > 0)
         fakes.requires_grad_(penalised and parts.r2 > 0)
@@ -240,7 +251,8 @@ class TrainingStep:
         real = None
         if self.parts.loss == "relativistic":
             with torch.no_grad():
-                real = self._judge(self._augmented(reals, uniforms, 2), labels, conditioning)
+                seen_reals = self._augmented(reals, labels, uniforms, 2)
+                real = self._judge(seen_reals, labels, conditioning)
         loss = generator_loss(self.parts.loss, real, fake)
         self._move("generator", loss + self._class_bound(self.generator))
         self.sums[METRICS.index("generator_loss")] += loss.detach()
@@ -286,10 +298,8 @@ class TrainingStep:
             values = values / self.world
         self.lecam_means.lerp_(values[:2], 1 - LECAM_DECAY)
         self.mean_sign.lerp_(values[2], 0.05)
-        if parts.augment and parts.augment_target > 0:
-            change = self.batch_size / ADAPT_IMAGES
-            moved = self.probability + change * (self.mean_sign - parts.augment_target).sign()
-            self.probability.copy_(moved.clamp(0, MOST_PROBABILITY))
+        if parts.augment and parts.augment_target > 0 and self.held_out is None:
+            self._adapt(self.mean_sign, self.batch_size)
         gained = torch.stack(
             [
                 values[4],
@@ -299,10 +309,38 @@ class TrainingStep:
                 values[2],
                 values[3],
                 penalty.detach(),
-                self.probability,
+                self.probability.mean(),
             ]
         )
         self.sums += gained
+
+    def _adapt(self, watched: Tensor, images: int) -> None:
+        """Move the probability as far as ``images`` images allow, towards the target."""
+        change = images / ADAPT_IMAGES * (watched - self.parts.augment_target).sign()
+        self.probability.copy_((self.probability + change).clamp(0, MOST_PROBABILITY))
+
+    @torch.no_grad()
+    def watch(self, number: int) -> None:
+        """After step ``number`` (from 1): every `WATCH_STEPS` look at the held-out images.
+
+        Moves the probability of every class; runs outside the CUDA graph.
+        """
+        if self.held_out is None or number % WATCH_STEPS:
+            return
+        conditioning = self._conditioning()
+        # Relativistic logits have no zero of their own.
+        zero = self.lecam_means[1] if self.parts.loss == "relativistic" else 0.0
+        self.discriminator.eval()  # spectral norm must not iterate on what it is not trained on
+        measured = self.held_out.overfitting(
+            lambda images, labels: self._judge(images, labels, conditioning) - zero,
+            number // WATCH_STEPS,
+        )
+        self.discriminator.train()
+        if is_distributed():  # the last bits of a logit may differ between devices
+            distributed.all_reduce(measured)
+            measured /= self.world
+        self.overfitting.copy_(measured)
+        self._adapt(measured, WATCH_STEPS * self.batch_size)
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -326,6 +364,7 @@ class TrainingStep:
         named: dict[str, Tensor] = {
             "step_count": self.step_count,
             "probability": self.probability,
+            "overfitting": self.overfitting,
             "mean_sign": self.mean_sign,
             "lecam_means": self.lecam_means,
             "sums": self.sums,

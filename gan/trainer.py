@@ -35,6 +35,7 @@ from gan.judge import Extractor, Judge
 from gan.pictures import grid, save_curve, save_picture
 from gan.preparation import Preparation, build_step, choose_precision, prepare
 from gan.processes import Processes, any_process
+from gan.recipes import RECIPES
 from gan.resume import check_unchanged
 from gan.sampling import CHUNK, LoadedGenerator, draw_chunk, generate, render
 from gan.step import METRICS, TrainingStep
@@ -169,6 +170,7 @@ class Run:
         self.last_good_number, self.last_good_look = self.number, self.last_look
         self.last_curve = time.monotonic()
         self.judge = self._make_judge(extractor) if processes.leads else None
+        self._say_if_unwatched()
         self.log: RunLog | None = None
         if processes.leads:
             self.log = RunLog(folder, self.number if state else None)
@@ -194,6 +196,7 @@ class Run:
             while self.number < config.steps:
                 self.stepper.advance(self.number)
                 self.number += 1
+                self.step.watch(self.number)
                 bar.update()
                 at_end = self.number == config.steps
                 if self.number % config.log_every == 0 or at_end:
@@ -250,6 +253,12 @@ class Run:
         return read_state(self.folder)
 
     def _take_up(self, state: dict[str, Any]) -> None:
+        missing = sorted(self.step.tensors().keys() - state["tensors"].keys())
+        if missing:
+            raise InputError(
+                f"{self.folder} cannot be resumed: its state holds no {', '.join(missing[:3])}, "
+                "so another version began it; its images can still be sampled"
+            )
         if state["threads"] != torch.get_num_threads() and self.step.device.type == "cpu":
             self._say(
                 f"the run used {state['threads']} threads, this one has "
@@ -308,6 +317,9 @@ class Run:
             **{name: round(value, 6) for name, value in values.items()},
             "images_per_second": round(steps_per_second * self.config.batch_size, 1),
         }
+        if self.step.held_out is not None:
+            row["overfitting"] = self._by_class(self.step.overfitting)
+            row["probabilities"] = self._by_class(self.step.probability)
         if guards.is_broken(row):
             self._roll_back()
             return False
@@ -322,6 +334,11 @@ class Run:
             self._report(guards.discriminator_has_won(self.rows), "discriminator")
             self._report(guards.discriminator_is_silent(self.rows), "silent discriminator")
         return True
+
+    def _by_class(self, values: Tensor) -> dict[str, float]:
+        names = self.preparation.data.class_names
+        made = (names[index] for index in self.preparation.made)
+        return {name: round(value, 4) for name, value in zip(made, values.tolist(), strict=True)}
 
     def _roll_back(self) -> None:
         """Return to the last good state with lower rates, once."""
@@ -439,6 +456,15 @@ class Run:
                 progress=self.progress,
             )
         return Judge(extractor, preparation.train, preparation.validation)
+
+    def _say_if_unwatched(self) -> None:
+        """The recipe watches held-out images, but the set has none."""
+        usual, parts = RECIPES[self.config.recipe], self.preparation.parts
+        if self.config.augment_watch is None and parts.augment_watch != usual.augment_watch:
+            self._say(
+                "no class has 4 validation images: the augmentation watches the signs of the "
+                "logits of all classes together, and may not notice that a rare one is memorised"
+            )
 
     def _say_if_long(self, steps_per_second: float) -> None:
         """Once, on a CPU: hours to go, and what would shorten them."""

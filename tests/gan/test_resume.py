@@ -13,9 +13,12 @@ import pytest
 import torch
 
 from galaxies.errors import InputError
+from gan import step
 from gan.checkpoint import read_log, read_state, read_weights
 from gan.resume import named_on_command_line, stored_config
 from gan.trainer import train
+
+LOOKS = 2
 
 
 def final(folder: Path) -> dict[str, torch.Tensor]:
@@ -38,8 +41,15 @@ def drop_time(row: dict) -> dict:
     return {name: value for name, value in row.items() if name != "images_per_second"}
 
 
+@pytest.fixture(autouse=True)
+def look_often(monkeypatch):
+    """At held-out images too, so that what they move is part of what is resumed."""
+    monkeypatch.setattr(step, "WATCH_STEPS", LOOKS)
+
+
 def _train(config, tiny_set, folder):
     torch.set_num_threads(1)
+    step.WATCH_STEPS = LOOKS  # this process imported it afresh
     signal.signal(signal.SIGINT, signal.default_int_handler)
     train(config, tiny_set, folder, progress=False)
 

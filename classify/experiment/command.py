@@ -84,7 +84,9 @@ def run(
     keeps: list[int | None] = [config.keep or None, *config.real_count_values()]
     refuse_small(laboratory, arms, keeps)
     refuse_missing_algorithms(laboratory, arms)
-    ready = ready_sources(config, laboratory, keeps) if isinstance(laboratory, Laboratory) else {}
+    ready = (
+        ready_sources(config, laboratory, arms, keeps) if isinstance(laboratory, Laboratory) else {}
+    )
     _prepare_folder(folder, config)
     np.save(folder / UNITS_FILE, laboratory.units, allow_pickle=False)
     store = UnitStore(folder)

@@ -228,9 +228,12 @@ class Laboratory(Division):
                     self._selectors[key] = trained
         return self._selectors[key]
 
-    def generated(self, path: str, count: int, seed: int) -> ImageSet:
-        """``count`` generated images of the class, numbered as the real set's classes."""
-        images = self._generate(Path(path), self.class_name, count, seed, self.device)
+    def generated(
+        self, path: str, count: int, seed: int, class_name: str | None = None
+    ) -> ImageSet:
+        """``count`` generated images of a class (the one at stake), labelled as in the real set."""
+        name = class_name or self.class_name
+        images = self._generate(Path(path), name, count, seed, self.device)
         return align_classes(images, self.image_set.class_names)
 
     def generated_up_to(self, path: str, count: int, seed: int) -> ImageSet:
@@ -269,12 +272,10 @@ class Laboratory(Division):
         fold = self.folds(unit.keep)[unit.fold]
         names = self.image_set.class_names
         real = np.bincount(self.image_set.labels[fold.train], minlength=len(names))
-        dose = unit.images["count"] / real[self.setting.class_index]
-        counts = np.rint(dose * real).astype(int)
-        counts[self.setting.class_index] = unit.images["count"]
-        path, seed = Path(unit.generator_path), unit.images["seed"]
+        counts = at_equal_dose(real, self.setting.class_index, unit.images["count"])
+        seed = unit.images["seed"]
         made = [
-            align_classes(self._generate(path, name, int(count), seed, self.device), names)
+            self.generated(unit.generator_path, int(count), seed, name)
             for name, count in zip(names, counts, strict=True)
             if count
         ]
@@ -297,7 +298,7 @@ class Laboratory(Division):
         assert unit.images is not None
         wanted, index = unit.images, self.setting.class_index
         count = wanted["count"]
-        candidates = self.generated(
+        candidates = self.generated_up_to(
             unit.generator_path, CANDIDATES_PER_KEPT * count, wanted["seed"]
         )
         classifier = self.selector(unit.fold, unit.keep)
@@ -323,6 +324,13 @@ class Laboratory(Division):
             "passed": len(passed),
         }
         return candidates.select(np.sort(kept)), note
+
+
+def at_equal_dose(real: np.ndarray, index: int, count: int) -> np.ndarray:
+    """(K,) images to add to (K,) ``real`` ones, where class ``index`` gets ``count``."""
+    counts = np.rint(count / real[index] * real).astype(int)
+    counts[index] = count
+    return counts
 
 
 def generate_images(

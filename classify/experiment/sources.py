@@ -1,17 +1,20 @@
 """Where generated images come from: checkpoints, a synthetic set, or a generator per fold."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from classify.experiment.arms import Arm
 from classify.experiment.cli import ExperimentConfig
 from classify.experiment.division import Division
-from classify.experiment.laboratory import Laboratory, is_checkpoint
+from classify.experiment.laboratory import Laboratory, at_equal_dose, is_checkpoint
 from classify.experiment.planner import GeneratorSource, Planner
 from classify.synthetic import refuse_leaking
 from galaxies.errors import InputError
+from galaxies.image_set import ImageSet
 from galaxies.sources import open_image_set
 
 Sources = dict[tuple[str, int, int | None], GeneratorSource]
@@ -28,14 +31,17 @@ def generator_names(checkpoints: Sequence[Path]) -> list[str]:
 
 
 def ready_sources(
-    config: ExperimentConfig, laboratory: Laboratory, keeps: list[int | None]
+    config: ExperimentConfig,
+    laboratory: Laboratory,
+    arms: Sequence[Arm],
+    keeps: list[int | None],
 ) -> Sources:
     """The generators that were passed, by name, fold and limit of real images.
 
     Raises
     ------
     InputError
-        If one is not a checkpoint, or saw a held-out image.
+        If one is not a checkpoint, saw a held-out image, or cannot make what an arm adds.
     """
     ready: list[GeneratorSource] = []
     for name, path in zip(generator_names(config.gan), config.gan, strict=True):
@@ -43,10 +49,12 @@ def ready_sources(
             raise InputError(f"{path} is not a checkpoint of gan-train (a folder with config.json)")
         sample = laboratory.generated(str(path), 1, 0)
         refuse_leaking(sample, laboratory.image_set)
+        _refuse_missing_classes(path, laboratory, arms, keeps)
         ready.append(GeneratorSource(name, str(path), _file_digest(path / "weights.safetensors")))
     if config.synthetic is not None:
         synthetic = open_image_set(config.synthetic)
         refuse_leaking(synthetic, laboratory.image_set)
+        _refuse_small_set(synthetic, config.synthetic, laboratory, arms, keeps)
         digest = hashlib.sha256("\n".join(synthetic.fingerprints().tolist()).encode()).hexdigest()
         ready.append(GeneratorSource("synthetic", str(config.synthetic), digest))
     return {(source.name, 0, keep): source for source in ready for keep in keeps}
@@ -79,6 +87,61 @@ def fold_sources(
         )
         for unit in units
     }
+
+
+def _refuse_missing_classes(
+    path: Path,
+    laboratory: Laboratory,
+    arms: Sequence[Arm],
+    keeps: list[int | None],
+) -> None:
+    tried = {laboratory.setting.class_index}  # the sample of this class has been drawn
+    for arm, needed in _needs(laboratory, arms, keeps):
+        for index in needed.keys() - tried:
+            tried.add(index)
+            try:
+                laboratory.generated(str(path), 1, 0, laboratory.image_set.class_names[index])
+            except InputError as error:
+                raise InputError(
+                    f"arm {arm.name} adds images of every class, but {path}: {error}"
+                ) from None
+
+
+def _refuse_small_set(
+    synthetic: ImageSet,
+    path: Path,
+    laboratory: Laboratory,
+    arms: Sequence[Arm],
+    keeps: list[int | None],
+) -> None:
+    names = laboratory.image_set.class_names
+    counts = dict(zip(synthetic.class_names, synthetic.counts().tolist(), strict=True))
+    for arm, needed in _needs(laboratory, arms, keeps):
+        for index, count in needed.items():
+            held = counts.get(names[index], 0)
+            if held < count:
+                raise InputError(
+                    f"{path} holds {held} images of {names[index]}, but arm {arm.name} adds "
+                    f"{count}; generate more (gan-generate --count) or lower the dose"
+                )
+
+
+def _needs(
+    laboratory: Laboratory, arms: Sequence[Arm], keeps: list[int | None]
+) -> Iterator[tuple[Arm, dict[int, int]]]:
+    """Generated images that an arm needs of each class, for every fold and limit."""
+    images, index = laboratory.image_set, laboratory.setting.class_index
+    for arm in arms:
+        if not arm.generated or arm.added is None:
+            continue
+        for keep in keeps:
+            for fold in laboratory.folds(keep):
+                real = np.bincount(images.labels[fold.train], minlength=len(images.class_names))
+                own = arm.added.count(int(real[index]), int(real.max()))
+                needed = {index: own}
+                if arm.added.every_class:
+                    needed = dict(enumerate(at_equal_dose(real, index, own).tolist()))
+                yield arm, {place: count for place, count in needed.items() if count}
 
 
 def _file_digest(path: Path) -> str:

@@ -12,6 +12,7 @@ import pytest
 
 from classify.experiment import command
 from classify.experiment.cli import ExperimentConfig, main
+from classify.experiment.division import Setting
 from classify.experiment.laboratory import Laboratory
 from classify.experiment.report import protocol_text
 from classify.experiment.statistics import paired_t
@@ -274,6 +275,41 @@ def test_wrong_input_that_needs_the_set_is_one_line_too(
         error = capsys.readouterr().err.splitlines()[-1]
         assert complaint in error
         assert not out.exists()
+
+
+def test_a_generator_of_one_class_is_refused_for_an_arm_of_every_class(
+    blobs_path: Path, checkpoint: Path, tmp_path: Path, build: Build
+) -> None:
+    def poor(*arguments: Any, **options: Any) -> Laboratory:
+        laboratory = build(*arguments, **options)
+        every = laboratory._generate
+
+        def one_class(path: Path, name: str, *rest: Any) -> ImageSet:
+            if name != "rare":
+                raise InputError(f"this generator cannot make class {name!r}; it makes: 0 rare")
+            return every(path, name, *rest)
+
+        laboratory._generate = one_class  # type: ignore[assignment]
+        return laboratory
+
+    out = tmp_path / "out"
+    config = _config(blobs_path, out, checkpoint, arms="plain,gan@1+every-class")
+    with pytest.raises(InputError, match=r"arm gan@1.every-class adds .* cannot make class"):
+        command.run(config, build=poor)
+    assert not out.exists()
+
+
+def test_a_synthetic_set_smaller_than_a_dose_is_refused_before_anything_trains(
+    blobs: ImageSet, blobs_path: Path, setting: Setting, tmp_path: Path, build: Build
+) -> None:
+    made = build(blobs, setting).generated(str(tmp_path), 5, 0)
+    write_hdf5(made, tmp_path / "fake.h5")
+    config = _config(
+        blobs_path, tmp_path / "out", synthetic=str(tmp_path / "fake.h5"), arms="plain,gan@1"
+    )
+    with pytest.raises(InputError, match=r"fake.h5 holds 5 images of rare, but arm gan@1 adds \d+"):
+        command.run(config)
+    assert not (tmp_path / "out").exists()
 
 
 def test_help_is_quick() -> None:

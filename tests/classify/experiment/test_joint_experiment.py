@@ -40,9 +40,9 @@ def laboratory(blobs: ImageSet, tmp_path: Path) -> Laboratory:
 
 @pytest.mark.parametrize("name", ["gan@1", "gan@1+only", "gan@1+filtered", "placebo@1"])
 def test_every_arm_trains_though_generated_images_have_no_features(
-    laboratory: Laboratory, name: str
+    laboratory: Laboratory, checkpoint: Path, name: str
 ) -> None:
-    source = GeneratorSource("g", "g", "0")
+    source = GeneratorSource("g", str(checkpoint), "0")
     unit = Planner(laboratory, {("g", 0, None): source}).unit(parse_arm(name), 0, 0)
     output = laboratory.run(unit)
     assert unit.images is not None

@@ -1,4 +1,4 @@
-"""The judge's features: trained once per run, kept in its folder for a resumed run."""
+"""Whether a run can be judged, and the judge's features: trained once, kept to resume with."""
 
 import contextlib
 from pathlib import Path
@@ -6,7 +6,8 @@ from pathlib import Path
 import torch
 
 from galaxies.image_set import ImageSet
-from gan.judge import Extractor
+from gan.judge import LEAST_VALIDATION, Extractor
+from gan.preparation import Preparation
 
 JUDGE = "judge"
 
@@ -30,3 +31,18 @@ def trained_extractor(
         with contextlib.suppress(FileExistsError):
             save(stored)
     return extractor
+
+
+def why_no_judge(preparation: Preparation, *, has_features: bool) -> str | None:
+    """What keeps the images of this run from being judged; ``None`` where nothing does."""
+    if preparation.validation is None:
+        return "the set has no validation images"
+    held_out = preparation.validation.counts()
+    if not any(held_out[index] >= LEAST_VALIDATION for index in preparation.chosen):
+        return f"the chosen classes have fewer than {LEAST_VALIDATION} validation images"
+    if len(preparation.made) < 2 and not has_features:
+        return (
+            "one class alone teaches a classifier nothing, so there is no judge (--scope all "
+            "has one)"
+        )
+    return None

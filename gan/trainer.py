@@ -1,15 +1,13 @@
 """The run: time, logs, looks at the images, saves, guards; the step itself is `gan.step`."""
 
 import contextlib
-import signal
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -17,6 +15,7 @@ from tqdm import tqdm
 from galaxies.atomic import folder_lock
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
+from galaxies.pixels import to_network
 from gan import guards
 from gan.card import write_card
 from gan.checkpoint import (
@@ -32,13 +31,15 @@ from gan.checkpoint import (
 )
 from gan.graphs import make_stepper
 from gan.judge import Extractor, Judge
+from gan.judge_training import trained_extractor, why_no_judge
 from gan.pictures import grid, save_curve, save_picture
 from gan.preparation import Preparation, build_step, choose_precision, prepare
 from gan.processes import Processes, any_process
 from gan.recipes import RECIPES
 from gan.resume import check_unchanged
 from gan.sampling import CHUNK, LoadedGenerator, draw_chunk, generate, render
-from gan.step import METRICS, TrainingStep
+from gan.step import METRICS
+from gan.stop_requests import stop_requests
 from gan.training_config import CPU_WIDTH, TrainConfig
 
 GRID_COLUMNS = 8
@@ -427,31 +428,20 @@ class Run:
         return self._conditioning() == 1.0 and self.number >= RIPE * self.config.steps
 
     def _make_judge(self, extractor: Extractor | None) -> Judge | None:
-        preparation = self.preparation
-        if preparation.validation is None or (extractor is None and self.config.judge == "none"):
-            if self.config.judge != "none":
-                self._say("the set has no validation images: the last checkpoint is kept")
+        """Without one, say why."""
+        preparation, config = self.preparation, self.config
+        if extractor is None and config.judge == "none":
             return None
-        held_out = preparation.validation.counts()
-        if not any(held_out[index] >= 4 for index in preparation.chosen):
-            self._say(
-                "the chosen classes have fewer than 4 validation images: the last checkpoint is "
-                "kept"
-            )
+        reason = why_no_judge(preparation, has_features=extractor is not None)
+        if reason:
+            self._say(f"{reason}: the last checkpoint is kept")
             return None
-        if len(preparation.made) < 2 and extractor is None:
-            self._say(
-                "one class alone teaches a classifier nothing, so there is no judge: the last "
-                "checkpoint is kept (--scope all has one)"
-            )
-            return None
+        assert preparation.validation is not None
         if extractor is None:
-            from gan.judge_training import trained_extractor
-
             extractor = trained_extractor(
                 self.folder,
                 preparation.train,
-                seed=self.config.seed,
+                seed=config.seed,
                 device=self.processes.device,
                 progress=self.progress,
             )
@@ -508,12 +498,8 @@ class Run:
 
     def _save_reals(self) -> None:
         train = self.preparation.train
-        pieces = [
-            train.of_classes([index]).read(list_rows(train, index))
-            for index in self.preparation.made
-        ]
-        from galaxies.pixels import to_network
-
+        of_each = (train.of_classes([index]) for index in self.preparation.made)
+        pieces = [own.read(np.arange(min(GRID_COLUMNS, len(own)))) for own in of_each]
         picture = grid(to_network(torch.cat(pieces), train.stretch), GRID_COLUMNS)
         save_picture(picture, self.folder / SAMPLES / "reals.png")
 
@@ -537,36 +523,6 @@ class Run:
         write_card(self.folder, self.description, self.rows, self.best, self.step)
 
 
-def list_rows(images: ImageSet, index: int) -> Any:
-    """Positions of up to one grid row of a class, within that class."""
-    import numpy as np
-
-    return np.arange(min(GRID_COLUMNS, int(images.counts()[index])))
-
-
-@contextlib.contextmanager
-def stop_requests() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM so that the running step ends; a second one interrupts at once."""
-    received: list[int] = []
-
-    def receive(number: int, frame: FrameType | None) -> None:
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    previous: dict[int, Any] = {}
-    try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            previous[number] = signal.signal(number, receive)
-    except ValueError:  # not the main thread: whoever owns it handles signals
-        pass
-    try:
-        yield received
-    finally:
-        for caught, handler in previous.items():
-            signal.signal(caught, handler)
-
-
 def _prepare_device(device: torch.device) -> None:
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # shapes never change
@@ -583,6 +539,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return list(value) if isinstance(value, tuple) else value
-
-
-__all__ = ["Outcome", "Run", "TrainingStep", "stop_requests", "train"]

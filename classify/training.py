@@ -34,6 +34,7 @@ from classify.networks.pretrained import pretrained_weights
 from classify.networks.registry import NetworkSpecification, build, is_library_name
 from classify.normalisation import Normalisation, normalisation_of
 from classify.optimisation import make_optimiser, schedule_factor, set_learning_rate
+from classify.own_statistics import forward_apart, has_batch_statistics
 from classify.pixel_bank import PixelBank
 from classify.resume import load_state, save_state
 from classify.training_config import TrainingConfig
@@ -174,6 +175,10 @@ class _Run:
             pretrained_source=str(config.weights),
         ).to(device)
         choose_trainable(self.network, config.transfer)
+        if config.synthetic_statistics == "own" and not has_batch_statistics(self.network):
+            raise InputError(
+                f"--synthetic-statistics own: {config.model} has no batch normalisation"
+            )
         self.normalisation: Normalisation = (
             pretrained.normalisation(config.model, train.channels, train.stretch)
             if pretrained is not None and is_library_name(config.model)
@@ -181,6 +186,7 @@ class _Run:
         )
         self.bank = PixelBank([train, *([synthetic] if synthetic is not None else [])], device)
         everything = [train.labels, *([synthetic.labels] if synthetic is not None else [])]
+        self.real_count = len(train)
         self.labels = torch.from_numpy(np.concatenate(everything)).to(device)
         self.table: torch.Tensor | None = None
         if self.joint is not None:
@@ -302,12 +308,19 @@ class _Run:
         rate = config.learning_rate * schedule_factor(config.schedule, step - begin, end - begin)
         set_learning_rate(self.optimiser, rate)
         with torch.autocast(device.type, self.precision, enabled=self.precision is not None):
-            logits = self.network(images) if table is None else self.network(images, table)
+            inputs = [images] if table is None else [images, table]
+            if self.config.synthetic_statistics == "own":
+                logits = forward_apart(self.network, inputs, self._is_synthetic(step, phase))
+            else:
+                logits = self.network(*inputs)
         loss = (phase.loss(logits.float(), targets) * weights).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         self.optimiser.step()
         return loss.detach()
+
+    def _is_synthetic(self, step: int, phase: Phase) -> torch.Tensor:
+        return torch.from_numpy(phase.rows[step - phase.first] >= self.real_count)
 
     def _batch(
         self, rows: torch.Tensor | np.ndarray, random: torch.Generator

@@ -9,6 +9,7 @@ Balance = Literal["none", "sampling", "sqrt-sampling", "class-weights", "effecti
 Loss = Literal["cross-entropy", "focal", "logit-adjusted"]
 Augment = Literal["none", "physical"]
 Schedule = Literal["cosine", "constant", "step"]
+Statistics = Literal["shared", "own"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Transfer = Literal["all", "last", "frozen"]
 BestBy = Literal["balanced-accuracy", "loss", "last"]
@@ -73,6 +74,10 @@ class TrainingConfig:
     synthetic_weight: float = 1.0
     """Weight of a synthetic image in the loss; a real one has 1."""
 
+    synthetic_statistics: Statistics = "shared"
+    """own: batch normalisation sees real and synthetic images apart, and keeps the statistics of
+    the real ones; for synthetic images of every class."""
+
     weights: str | None = None
     """Pretrained weights for --model: a .safetensors or .pth file, or imagenet, from the hub. The
     images are then normalised as the weights expect."""
@@ -124,6 +129,8 @@ class TrainingConfig:
             f"--retrain-head-steps must be below --steps {self.steps}",
             self.retrain_head_steps,
         )
+        if self.synthetic_statistics == "own" and (self.mixup or self.cutmix):
+            raise InputError("--synthetic-statistics own cannot part what --mixup and --cutmix mix")
         if self.transfer != "all" and self.weights is None:
             raise InputError(
                 f"--transfer {self.transfer} freezes a trunk that has learnt nothing; add --weights"

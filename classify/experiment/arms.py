@@ -54,6 +54,11 @@ MODIFIERS: dict[str, tuple[float, str]] = {
     "filtered": (0.5, "generated images that a classifier of real images calls the class"),
     "finish": (0.75, "added images only for this share of the steps, then real ones alone"),
     "weight": (0.5, "weight of an added image in the loss"),
+    "share": (0.25, "share of the added images in the draws of a class that has some"),
+    "own-statistics": (
+        0.0,
+        "batch normalisation sees real and generated images apart; needs every-class",
+    ),
     "only": (0.0, "added images instead of the real ones of the class"),
     "every-class": (
         0.0,
@@ -63,6 +68,13 @@ MODIFIERS: dict[str, tuple[float, str]] = {
     "again": (0.0, "the same arm with other seeds, for an A/A comparison"),
 }
 """Part -> default value and words."""
+
+FIELD_OF_MODIFIER = {
+    "finish": "synthetic_until",
+    "weight": "synthetic_weight",
+    "share": "synthetic_share",
+}
+"""Modifier -> the setting of a training that its value fills."""
 
 KINDS: dict[AddedKind, str] = {
     "gan": "generated images",
@@ -241,12 +253,11 @@ def parse_arm(name: str, vocabulary: ArmVocabulary = IMAGE_ARMS) -> Arm:
     base = "best" if on_best else "+".join(_written(part, value) for part, value in techniques)
     items = _added_items(added[0], modifiers, vocabulary) if added else None
     settings = dict(arm.settings)
-    if "finish" in modifiers:
-        settings["synthetic_until"] = _value(modifiers["finish"], vocabulary.modifiers["finish"][0])
-    if "weight" in modifiers:
-        settings["synthetic_weight"] = _value(
-            modifiers["weight"], vocabulary.modifiers["weight"][0]
-        )
+    for part, field in FIELD_OF_MODIFIER.items():
+        if part in modifiers:
+            settings[field] = _value(modifiers[part], vocabulary.modifiers[part][0])
+    if "own-statistics" in modifiers:
+        settings["synthetic_statistics"] = "own"
     again = "again" in modifiers
     if items is None:
         base = base if again else "plain"
@@ -367,6 +378,11 @@ def _added_items(
         raise InputError(f"the dose of {name} must be above 0 and at most 100, got {value}")
     if kind in ("smote", "borderline-smote", "adasyn") and "only" in modifiers:
         raise InputError(f"{kind} interpolates real {vocabulary.noun} and cannot take their place")
+    if "own-statistics" in modifiers and "every-class" not in modifiers:
+        raise InputError(
+            "own-statistics needs every-class: images of one class, normalised by themselves, "
+            "lose what makes them that class"
+        )
     if "every-class" in modifiers and (kind != "gan" or {"only", "filtered"} & set(modifiers)):
         raise InputError(
             "every-class goes with generated images that are neither only nor filtered"

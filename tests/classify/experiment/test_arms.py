@@ -87,6 +87,7 @@ def test_best_takes_the_recipe_and_keeps_its_own_images() -> None:
         ("mixup+mixup", "names a part twice"),
         ("placebo+filtered", "only generated images"),
         ("smote+only", "cannot take their place"),
+        ("gan@1+own-statistics", "own-statistics needs every-class"),
     ],
 )
 def test_a_wrong_arm_is_refused_in_words(name: str, complaint: str) -> None:
@@ -102,7 +103,15 @@ def test_every_group_and_part_is_a_valid_training() -> None:
     for part in TECHNIQUES:
         TrainingConfig(**parse_arm(part).settings)
     for modifier in MODIFIERS:
-        TrainingConfig(**parse_arm(f"gan@1+{modifier}").settings)
+        needed = "every-class+" if modifier == "own-statistics" else ""
+        TrainingConfig(**parse_arm(f"gan@1+{needed}{modifier}").settings)
+
+
+def test_modifiers_fill_the_settings_of_a_training() -> None:
+    arm = parse_arm("gan@1+every-class+own-statistics+share@0.2+weight@0.3")
+    assert {k: v for k, v in arm.settings.items() if k.startswith("synthetic_")} == {
+        "synthetic_statistics": "own", "synthetic_share": 0.2, "synthetic_weight": 0.3,
+    }  # fmt: skip
 
 
 @given(st.text(alphabet="abgn+@.:,1-", max_size=12))

@@ -180,7 +180,7 @@ def _require(holds: bool, name: str, allowed: str, value: object) -> None:
         raise InputError(f"--{name.replace('_', '-')} must be {allowed}, got {value}")
 
 
-HELD_OUT_TARGET = 0.2
+HELD_OUT_TARGET = 0.1
 SIGN_TARGET = 0.6
 
 DCGAN = Parts(

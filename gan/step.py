@@ -41,8 +41,9 @@ METRICS = (
 """Means over the steps since the last look, in the order of `TrainingStep.sums`."""
 
 UNIFORMS = BATCH_DRAWS + 2 + 3 * DRAWS
-ADAPT_IMAGES = 100_000
-"""Images in which the augmentation probability can move from 0 to 1."""
+ADAPT_IMAGES = {"sign": 100_000, "held-out": 20_000}
+"""Images in which the augmentation probability can move from 0 to 1: a class of fifty images is
+learnt by heart within some ten thousand."""
 
 WATCH_STEPS = 50
 """Steps between looks at held-out images."""
@@ -316,7 +317,8 @@ class TrainingStep:
 
     def _adapt(self, watched: Tensor, images: int) -> None:
         """Move the probability as far as ``images`` images allow, towards the target."""
-        change = images / ADAPT_IMAGES * (watched - self.parts.augment_target).sign()
+        change = images / ADAPT_IMAGES[self.parts.augment_watch]
+        change = change * (watched - self.parts.augment_target).sign()
         self.probability.copy_((self.probability + change).clamp(0, MOST_PROBABILITY))
 
     @torch.no_grad()

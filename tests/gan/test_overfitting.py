@@ -107,13 +107,13 @@ def test_a_class_without_held_out_images_follows_the_others(tiny_config, tiny_se
 
 
 def test_each_class_moves_its_own_probability(make_step, monkeypatch):
-    step = make_step(augment_probability=0.3, augment_target=0.2)
-    measured = torch.tensor([0.9, 0.1, 0.21])
+    step = make_step(augment_probability=0.3)
+    measured = torch.tensor([0.9, 0.05, 0.11])
     monkeypatch.setattr(HeldOutImages, "overfitting", lambda *_: measured)
     step.watch(step_module.WATCH_STEPS - 1)
     assert step.probability.tolist() == pytest.approx([0.3] * 3)
     step.watch(step_module.WATCH_STEPS)
-    move = step_module.WATCH_STEPS * 8 / step_module.ADAPT_IMAGES
+    move = step_module.WATCH_STEPS * 8 / step_module.ADAPT_IMAGES["held-out"]
     assert step.probability.tolist() == pytest.approx([0.3 + move, 0.3 - move, 0.3 + move])
     assert step.overfitting.tolist() == pytest.approx(measured.tolist())
 

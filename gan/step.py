@@ -317,9 +317,9 @@ class TrainingStep:
 
     def _adapt(self, watched: Tensor, images: int) -> None:
         """Move the probability as far as ``images`` images allow, towards the target."""
-        change = images / ADAPT_IMAGES[self.parts.augment_watch]
-        change = change * (watched - self.parts.augment_target).sign()
-        self.probability.copy_((self.probability + change).clamp(0, MOST_PROBABILITY))
+        reach = images / ADAPT_IMAGES[self.parts.augment_watch]
+        moved = self.probability + reach * (watched - self.parts.augment_target).sign()
+        self.probability.copy_(moved.clamp(0, MOST_PROBABILITY))
 
     @torch.no_grad()
     def watch(self, number: int) -> None:

@@ -1,5 +1,6 @@
 """What an experiment refuses before it writes anything."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,11 @@ from classify.tabular import algorithms
 from galaxies.command_line import warn
 from galaxies.errors import InputError
 from gan.tables import FEWEST_ROWS
+
+FEW_PASSES = 10
+"""Passes over the training images below which a network is still learning what it will know."""
+
+ENOUGH_PASSES = 15
 
 SVM_FOLDS = 3
 """Rows of every class that the support vector machine's calibration needs."""
@@ -65,6 +71,22 @@ def refuse_small(laboratory: Division, arms: Sequence[Arm], keeps: Sequence[int 
             for arm in arms:
                 if arm.added is not None and arm.added.kind == "real":
                     _refuse_pool(laboratory, fold, arm, arm.added)
+
+
+def warn_of_short_trainings(laboratory: Division) -> None:
+    """Say so where the networks see every image a few times only."""
+    training = laboratory.setting.training
+    if laboratory.noun == "rows":
+        return
+    images = min(len(fold.train) for fold in laboratory.folds())
+    passes = training["steps"] * training["batch_size"] / images
+    if passes < FEW_PASSES:
+        enough = math.ceil(ENOUGH_PASSES * images / training["batch_size"])
+        warn(
+            f"{training['steps']} steps are {passes:.1f} passes over the {images:,} training "
+            "images: in trainings this short any added image slows the learning of the real ones, "
+            f"and looks harmful for it; --steps {enough} makes {ENOUGH_PASSES}"
+        )
 
 
 def refuse_missing_algorithms(laboratory: Division, arms: Sequence[Arm]) -> None:

@@ -12,7 +12,12 @@ import numpy as np
 
 from classify.experiment.analysis import analyse
 from classify.experiment.arms import Arm, ArmVocabulary, parse_arms
-from classify.experiment.checks import refuse_missing_algorithms, refuse_small, usable_arms
+from classify.experiment.checks import (
+    refuse_missing_algorithms,
+    refuse_small,
+    usable_arms,
+    warn_of_short_trainings,
+)
 from classify.experiment.cli import ExperimentConfig
 from classify.experiment.division import Division, Setting
 from classify.experiment.laboratory import Laboratory
@@ -92,6 +97,7 @@ def run(
     store = UnitStore(folder)
     store.sweep()
     _print_plan(config, laboratory, arms)
+    warn_of_short_trainings(laboratory)
     train = partial(
         run_units,
         laboratory=laboratory,

@@ -66,6 +66,11 @@ GenerateFunction = Callable[[Path, str, int, int, torch.device], ImageSet]
 """(checkpoint, class name, count, seed, device) -> that many generated images."""
 
 
+LATER_FIELDS = {"synthetic_statistics": "shared"}
+"""Fields that came after finished runs were stored, with the value those were made with: at that
+value a field names no other training, so the runs are found again."""
+
+
 class Laboratory(Division):
     """Trains units of one experiment.
 
@@ -120,7 +125,7 @@ class Laboratory(Division):
                 "seed": seed,
             }
         )
-        return _jsonable(dataclasses.asdict(config))
+        return _identity(config)
 
     def details_of(self, kind: AddedKind) -> dict[str, Any]:
         """SMOTE spends a quarter of the steps on its head."""
@@ -208,7 +213,7 @@ class Laboratory(Division):
                 "data": self.digest,
                 "train": sides.train.tolist(),
                 "validation": sides.validation.tolist(),
-                "training": _jsonable(dataclasses.asdict(config)),
+                "training": _identity(config),
             }
         )
         if key not in self._selectors:
@@ -393,9 +398,10 @@ def _smote_arguments(unit: ClassifierUnit) -> dict[str, Any]:
     }
 
 
-def _jsonable(values: dict[str, Any]) -> dict[str, Any]:
-    """Paths and the like as text."""
+def _identity(config: TrainingConfig) -> dict[str, Any]:
+    """The fields that tell one training from another, paths and the like as text."""
     return {
         key: value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
-        for key, value in values.items()
+        for key, value in dataclasses.asdict(config).items()
+        if LATER_FIELDS.get(key, ()) != value
     }

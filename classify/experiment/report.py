@@ -132,9 +132,11 @@ def protocol_text(results: dict[str, Any]) -> str:
         how = f"model {settings['model']} unless the arm names another, fitted to its own end"
         shared = "its seed"
     else:
+        passes = settings["steps"] * settings["batch_size"] / sum(counts["train"])
         how = (
             f"network {settings['model']}, {settings['steps']} optimiser steps of "
-            f"{settings['batch_size']} images in every arm"
+            f"{settings['batch_size']} images in every arm ({passes:.1f} passes over the "
+            "training images)"
         )
         shared = "its initial weights, its order of the real images"
     return (

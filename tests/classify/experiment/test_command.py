@@ -312,6 +312,20 @@ def test_a_synthetic_set_smaller_than_a_dose_is_refused_before_anything_trains(
     assert not (tmp_path / "out").exists()
 
 
+def test_short_trainings_are_warned_of(
+    blobs_path: Path, tmp_path: Path, build: Build, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for steps, batch_size, warned in ((20, 16, True), (20, 128, False)):
+        config = _config(
+            blobs_path, tmp_path / f"{batch_size}", arms="plain,balanced", repeats=3,
+            steps=steps, batch_size=batch_size,
+        )  # fmt: skip
+        results = command.run(config, build=build)
+        assert ("any added image slows the learning" in capsys.readouterr().err) == warned
+        passes = steps * batch_size / sum(results["counts"]["train"])
+        assert f"{passes:.1f} passes over the training images" in protocol_text(results)
+
+
 def test_help_is_quick() -> None:
     code = (
         "import sys; from classify.experiment.cli import main; "

@@ -203,3 +203,14 @@ def test_smote_replaces_the_head_and_leaves_the_trunk(blobs: ImageSet) -> None:
     changed = {k for k in before if not torch.equal(before[k], after[k])}
     assert changed
     assert all(key.startswith("head") for key in changed)
+
+
+def test_a_field_that_came_later_leaves_the_names_of_finished_runs_alone(
+    blobs: ImageSet, setting: Setting, build: Build, checkpoint: Path
+) -> None:
+    laboratory = build(blobs, setting)
+    plain = laboratory.training_of(parse_arm("gan@1+every-class"), 0)
+    apart = laboratory.training_of(parse_arm("gan@1+every-class+own-statistics"), 0)
+    assert "synthetic_statistics" not in plain
+    assert apart == {**plain, "synthetic_statistics": "own"}
+    assert TrainingConfig(**plain).synthetic_statistics == "shared"

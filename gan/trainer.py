@@ -392,10 +392,12 @@ class Run:
         # Without a judge the last weights are kept.
         score = row.get("score", -float(self.number))
         ready = self._conditioning() == 1.0 or self.number == self.config.steps
-        if self.best["score"] is None or (ready and score < self.best["score"]):
+        # Real training images would have a KID of 0: a copy must not win by being one.
+        sound = not row.get("copied")
+        if self.best["score"] is None or (ready and sound and score < self.best["score"]):
             kid = dict(row.get("kid", {}))
             # Weights from before the class mattered fully never win over later ones.
-            kept = score if ready else float("inf")
+            kept = score if ready and sound else float("inf")
             self.best = {"score": kept, "step": self.number, "kid": kid}
             self._write_weights()
         if time.monotonic() - self.last_curve > CURVE_SECONDS:
@@ -406,6 +408,7 @@ class Run:
         assert self.judge is not None
         names = self.preparation.data.class_names
         kid: dict[str, float] = {}
+        copied: list[str] = []
         verdicts: dict[str, Any] = {}
         for index in self.preparation.chosen:
             if not self.judge.can_judge(index):
@@ -414,6 +417,8 @@ class Run:
             verdict = self.judge.judge(index, images)
             kid[names[index]] = round(verdict.kid, 6)
             verdicts[names[index]] = verdict.as_json()
+            if guards.has_memorised(names[index], verdict):
+                copied.append(names[index])
             if self.config.guards != "off" and self._is_ripe():
                 self._report(guards.has_collapsed(names[index], verdict), f"diversity {index}")
                 self._report(guards.has_memorised(names[index], verdict), f"copying {index}")
@@ -422,6 +427,7 @@ class Run:
             row["kid"] = kid
             row["score"] = sum(kid.values()) / len(kid)
             row["verdicts"] = verdicts
+            row["copied"] = copied
 
     def _is_ripe(self) -> bool:
         """Whether the images have had time to become something: before, every guard would cry."""

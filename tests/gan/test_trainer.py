@@ -267,3 +267,19 @@ def test_the_judge_chooses_the_better_checkpoint(tiny_config, tiny_set, tmp_path
     outcome = train(config, tiny_set, tmp_path / "run", extractor=coarse_pixels, progress=False)
     assert outcome.chosen_step == 6
     assert "Weights of step 6" in (tmp_path / "run" / "card.md").read_text()
+
+
+def test_a_checkpoint_that_copies_is_not_chosen_however_good(
+    tiny_config, tiny_set, tmp_path, monkeypatch
+):
+    """Other real images at the first look, the training images themselves at the second."""
+    good = shrink(tiny_set.side("test").of_classes([0]).pixels)
+    copies = shrink(tiny_set.side("train").of_classes([0]).pixels)
+    looks = iter([good.flip(0) // 2 + 10, copies])
+    monkeypatch.setattr("gan.trainer.generate", lambda *arguments: next(looks))
+    config = tiny_config(condition_from=0.0, condition_full=0.0, guards="off")
+    outcome = train(config, tiny_set, tmp_path / "run", extractor=coarse_pixels, progress=False)
+    first, second = [r for r in read_log(tmp_path / "run") if r["kind"] == "evaluation"]
+    assert second["score"] < first["score"]
+    assert (first["copied"], second["copied"]) == ([], ["double"])
+    assert outcome.chosen_step == 6

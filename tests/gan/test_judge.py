@@ -1,0 +1,55 @@
+"""The judge that chooses checkpoints: what it says does not hang on how galaxies lie."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from fid.kernel import kernel_distance
+from galaxies.image_set import PixelsInMemory
+from galaxies.symmetry import apply_symmetry
+from gan.judge import Judge
+
+
+def corners(pixels: torch.Tensor) -> torch.Tensor:
+    """Features that see orientation: means over a 4 x 4 grid."""
+    return torch.nn.functional.adaptive_avg_pool2d(pixels.float(), 4).flatten(1)
+
+
+def turned(images, element):
+    pixels = apply_symmetry(images.pixels, torch.full((len(images),), element))
+    return dataclasses.replace(images, store=PixelsInMemory(pixels))
+
+
+@pytest.fixture
+def sides(tiny_set):
+    return tiny_set.side("train"), tiny_set.side("validation"), tiny_set.side("test")
+
+
+@pytest.mark.parametrize("element", [1, 3, 6])
+def test_turning_the_held_out_images_changes_nothing(sides, element):
+    train, validation, test = sides
+    images = test.of_classes([0]).pixels
+    first = Judge(corners, train, validation).judge(0, images)
+    second = Judge(corners, train, turned(validation, element)).judge(0, images)
+    assert second.kid == pytest.approx(first.kid, rel=1e-9)
+    single = [
+        kernel_distance(
+            corners(turned(validation, e).of_classes([0]).pixels).double().numpy(),
+            corners(images).double().numpy(),
+        ).value
+        for e in range(8)
+    ]
+    assert first.kid == pytest.approx(np.mean(single), rel=1e-9)
+    assert np.std(single) > 0.01 * abs(first.kid)
+
+
+def test_mirror_classes_are_seen_under_rotations_alone(sides):
+    train, validation, test = (
+        dataclasses.replace(side, mirror_pairs=(("round", "elongated"),)) for side in sides
+    )
+    judge = Judge(corners, train, validation)
+    assert len(judge.symmetries[0]) == 8
+    assert len(judge.symmetries[1]) == 4
+    assert np.isfinite(judge.judge(1, test.of_classes([1]).pixels).kid)

@@ -38,7 +38,7 @@ class ClassifyAppConfig:
     max_images: int = 200
     """Most images of one request, after archives are unpacked."""
     device: str = "cpu"
-    """Where the networks run: cpu, cuda."""
+    """Where the networks run: auto, cpu, cuda or cuda:N."""
     api_only: bool = False
     """Serve POST /predict alone, without the page (needs no Streamlit)."""
     open_browser: bool = False

@@ -1,6 +1,7 @@
 """One process, one port: the page and ``POST /predict`` over one loaded network."""
 
 import contextlib
+import dataclasses
 import gc
 import socket
 import sys
@@ -15,6 +16,7 @@ import uvicorn
 from app import served
 from app.cli import ClassifyAppConfig
 from app.endpoint import create_endpoint, endpoint_paths
+from galaxies.device import choose_device
 from galaxies.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ _EVERYWHERE = ("0.0.0.0", "::")  # the wildcard addresses, not a default
 
 def serve(config: ClassifyAppConfig) -> None:
     """Load, check, listen; returns when interrupted."""
+    config = dataclasses.replace(config, device=str(choose_device(config.device)))
     refuse_wrong_folders(config)
     served.use(config)
     with _listen(config.host, config.port) as listener:

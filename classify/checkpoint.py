@@ -27,13 +27,15 @@ from galaxies.pixels import Stretch
 KIND = "classifier"
 SCHEMA_VERSION = 1
 WEIGHTS = "weights.safetensors"
+MARKS = ("metrics.json",)
+"""What a folder of classify-train holds."""
 
 
 def save_classifier(
     classifier: TrainedClassifier, folder: Path, *, overwrite: bool = False
 ) -> None:
     """Write a whole checkpoint folder, or nothing."""
-    with whole_folder(folder, overwrite=overwrite) as temporary:
+    with whole_folder(folder, overwrite=overwrite, marks=(WEIGHTS,)) as temporary:
         write_checkpoint(classifier, temporary)
 
 

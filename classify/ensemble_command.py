@@ -5,7 +5,7 @@ from typing import cast
 
 import torch
 
-from classify.checkpoint import load_classifier
+from classify.checkpoint import MARKS, load_classifier
 from classify.ensemble import Combine, Ensemble, fit_stack
 from classify.finishing import finish, report, training_fingerprint
 from classify.reference import make_reference
@@ -69,6 +69,6 @@ def make_ensemble(
             for folder, member in zip(config.ensemble, members, strict=True)
         ],
     }
-    with whole_folder(out, overwrite=config.overwrite) as folder:
+    with whole_folder(out, overwrite=config.overwrite, marks=MARKS) as folder:
         metrics, coverage = finish(ensemble, reference, image_set, config, folder)
     report(config, out, ensemble, metrics, coverage)

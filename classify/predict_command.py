@@ -41,7 +41,8 @@ def classify_predict(config: ClassifyPredict) -> None:
         refuse_existing(config.csv, overwrite=config.overwrite)
         _require_parquet(config.csv)
     if config.grad_cam is not None:
-        refuse_existing(config.grad_cam, overwrite=config.overwrite)
+        pictures = _pictures_in(config.grad_cam)
+        refuse_existing(config.grad_cam, overwrite=config.overwrite, marks=pictures)
     service, items = open_service_and_items(config)
     if config.dask is not None:
         from classify.predict_on_dask import answered_on_dask
@@ -51,7 +52,8 @@ def classify_predict(config: ClassifyPredict) -> None:
         batches = answered_batches(config, service, items)
         answers, labels = _gather(config, batches, len(items))
     else:
-        with whole_folder(config.grad_cam, overwrite=config.overwrite) as folder:
+        overwrite = config.overwrite
+        with whole_folder(config.grad_cam, overwrite=overwrite, marks=pictures) as folder:
             batches = answered_batches(config, service, items, folder)
             answers, labels = _gather(config, batches, len(items))
     if config.csv is not None:
@@ -63,6 +65,13 @@ def classify_predict(config: ClassifyPredict) -> None:
             print(_line(answer))
     if config.evaluate:
         _evaluate(config, service, answers, labels)
+
+
+def _pictures_in(folder: Path) -> tuple[str, ...]:
+    """What marks a folder of pictures alone, which may be replaced; another one has no mark."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    is_ours = all(name.endswith(".png") for name in names)
+    return tuple(names) if names and is_ours else ("picture but others' files",)
 
 
 def _refuse_dask(config: ClassifyPredict) -> None:

@@ -12,7 +12,7 @@ ORDINAL_PREFIX = "row-"
 """Ids that begin so were made up from the order of a file; two sets share them by accident."""
 
 
-def refuse_leaking(synthetic: ImageSet, image_set: ImageSet) -> None:
+def refuse_leaking(synthetic: ImageSet, image_set: ImageSet) -> str | None:
     """Refuse a synthetic set whose generator saw validation or test images of ``image_set``.
 
     Compares the fingerprints (pixels) and, unless they are mere ordinals, the ids of the
@@ -26,6 +26,11 @@ def refuse_leaking(synthetic: ImageSet, image_set: ImageSet) -> None:
         From gan-generate; its ``training_fingerprints`` and ``training_ids`` are its lineage.
     image_set
         Real images, split.
+
+    Returns
+    -------
+    str or None
+        The warning, where one was given: nothing shows that no test image was seen.
 
     Raises
     ------
@@ -59,19 +64,25 @@ def refuse_leaking(synthetic: ImageSet, image_set: ImageSet) -> None:
                 "they may not be trained on"
             )
     if not seen_prints and not seen_ids:
-        warn(
+        return _warned(
             "the synthetic set does not say which images its generator was trained on, so "
             "nothing shows that it never saw the validation or test images"
         )
-        return
     train = image_set.side("train")
     known = seen_prints.intersection(train.fingerprints().tolist())
     known_ids = seen_ids.intersection(train.ids.tolist())
     if not known and not known_ids:
-        warn(
+        return _warned(
             "none of the images that the generator was trained on is in the training split; "
-            "it was made from another set, or from other cut-outs of this one"
+            "it was made from another set, or from other cut-outs of this one, and then nothing "
+            "shows that it never saw the validation or test images"
         )
+    return None
+
+
+def _warned(sentence: str) -> str:
+    warn(sentence)
+    return sentence
 
 
 def align_classes(synthetic: ImageSet, class_names: tuple[str, ...]) -> ImageSet:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from classify.calibration import fit_temperature
+from classify.checkpoint import MARKS
 from classify.finishing import finish, report
 from classify.networks.network import count_parameters, count_trainable_parameters
 from classify.networks.registry import NetworkSpecification, build, describe
@@ -44,7 +45,7 @@ def classify_train(config: ClassifyTrain) -> None:
         f"ensemble-{config.combine}" if config.ensemble else f"classifier-{config.model}"
     )
     if not config.resume:
-        refuse_existing(out, overwrite=config.overwrite)
+        refuse_existing(out, overwrite=config.overwrite, marks=MARKS)
     if config.tensorboard:
         from classify.tensorboard import require_tensorboard
 
@@ -122,7 +123,8 @@ def _train_in(
         logits = classifier.logits(calibration)
         classifier.temperature = fit_temperature(logits, calibration.labels)
     reference = make_reference(classifier, train, calibration, most_examples=config.examples)
-    with whole_folder(out, overwrite=config.overwrite or config.resume) as folder:
+    overwrite = config.overwrite or config.resume
+    with whole_folder(out, overwrite=overwrite, marks=MARKS) as folder:
         metrics, coverage = finish(
             classifier, reference, image_set, config, folder, synthetic=synthetic, seconds=seconds
         )

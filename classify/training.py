@@ -4,6 +4,7 @@
 `load_classifier` stand here beside it.
 """
 
+import contextlib
 import itertools
 import time
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ from classify.training_sets import loss_weights, refuse_unlike
 from classify.transfer import choose_trainable, frozen_modules, rate_groups
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
+from galaxies.stop_requests import stop_requests
 from galaxies.symmetry import apply_symmetry, mirror_labels, random_symmetries
 
 __all__ = ["TrainedClassifier", "TrainingConfig", "load_classifier", "train_classifier"]
@@ -222,7 +224,11 @@ class _Run:
         )  # fmt: skip
         since_look, losses, clock = 0, torch.zeros((), device=self.device), time.perf_counter()
         stopped = False
-        with bar, isolated_randomness(config.seed, self.device):
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(bar)
+            stack.enter_context(isolated_randomness(config.seed, self.device))
+            # Without a folder there is nothing to save, so Ctrl-C interrupts at once.
+            stop = stack.enter_context(stop_requests()) if state_folder is not None else []
             for phase in self.phases:
                 if step >= phase.last:
                     continue
@@ -234,6 +240,9 @@ class _Run:
                     step += 1
                     since_look += 1
                     bar.update()
+                    if stop and state_folder is not None:
+                        save_state(self, step, state_folder)
+                        raise KeyboardInterrupt
                     if step % config.validate_every == 0 or step in (phase.last, config.steps):
                         seconds = time.perf_counter() - clock
                         self._look(step, float(losses) / since_look, since_look, seconds, bar)

@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from galaxies.errors import InputError
@@ -14,10 +14,28 @@ from galaxies.errors import InputError
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 
-def refuse_existing(path: Path, *, overwrite: bool) -> None:
-    """Raise `InputError` where ``path`` exists and may not be replaced, before any work is done."""
-    if path.exists() and not overwrite:
+def refuse_existing(path: Path, *, overwrite: bool, marks: Sequence[str] = ()) -> None:
+    """Raise `InputError` where ``path`` exists and may not be replaced, before any work is done.
+
+    Parameters
+    ----------
+    marks
+        For a folder that is to be written: names of which one that may be replaced holds at least
+        one. Anything else was written by somebody else and stays, whatever ``overwrite`` says.
+    """
+    if not path.exists():
+        return
+    if not overwrite:
         raise InputError(f"{path} exists; choose another name or pass --overwrite")
+    if not marks:
+        return
+    if not path.is_dir():
+        raise InputError(f"{path} is a file; name a folder")
+    if any(path.iterdir()) and not any((path / mark).exists() for mark in marks):
+        raise InputError(
+            f"{path} holds no {' and no '.join(marks)}: another hand filled it, and it is not "
+            "overwritten; choose another name"
+        )
 
 
 @contextlib.contextmanager
@@ -46,9 +64,13 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """Like `whole_file` for a folder."""
-    refuse_existing(path, overwrite=overwrite)
+def whole_folder(
+    path: Path, *, overwrite: bool = False, marks: Sequence[str] = ()
+) -> Iterator[Path]:
+    """Like `whole_file` for a folder; only one with one of ``marks`` is replaced."""
+    if overwrite and not marks:
+        raise ValueError("name what marks a folder that may be replaced")
+    refuse_existing(path, overwrite=overwrite, marks=marks)
     with _parent_folder(path):
         temporary = Path(
             tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".partial")
@@ -58,8 +80,6 @@ def whole_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             temporary.chmod(0o777 & ~_umask())
             if path.is_dir():
                 shutil.rmtree(path)
-            elif path.exists():
-                path.unlink()
             temporary.replace(path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)

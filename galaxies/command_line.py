@@ -28,6 +28,9 @@ EXIT_DONE = 0
 EXIT_WRONG_INPUT = 2
 EXIT_INTERRUPTED = 130
 
+LARGEST_SEED = 2**32 - 1
+"""Every library that draws takes seeds up to here."""
+
 _PARSER_RULES = (tyro.conf.FlagCreatePairsOff, tyro.conf.PositionalMetavarFromFieldName)
 
 
@@ -104,7 +107,7 @@ def _parse(
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(
+            config = tyro.cli(
                 config_type,
                 args=list(sys.argv[1:] if arguments is None else arguments),
                 prog=program,
@@ -115,6 +118,9 @@ def _parse(
         if exit_request.code in (0, None):
             raise
         raise InputError(_first_sentence(complaint.getvalue(), program)) from None
+    if not 0 <= getattr(config, "seed", 0) <= LARGEST_SEED:
+        raise InputError(f"--seed must be from 0 to {LARGEST_SEED}, got {config.seed}")
+    return config
 
 
 def _first_sentence(box: str, program: str) -> str:

@@ -141,6 +141,15 @@ def read_description(folder: Path) -> RunDescription:
         ) from None
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a checkpoint of ``gan-train``, of this or another version."""
+    try:
+        stored = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(stored, dict) and "recipe_parts" in stored
+
+
 def write_weights(folder: Path, weights: dict[str, Tensor], step: int) -> None:
     """Write the chosen ``generator.*`` and ``discriminator.*`` tensors."""
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}

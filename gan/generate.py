@@ -11,6 +11,10 @@ import tyro
 from galaxies.command_line import print_json, run_command
 from galaxies.errors import InputError
 
+PROVENANCE, FILM = "provenance.json", "film.gif"
+MARKS = (PROVENANCE, FILM)
+"""What a folder of gan-generate holds."""
+
 
 @dataclass(frozen=True)
 class GenerateConfig:
@@ -67,12 +71,18 @@ def run(config: GenerateConfig) -> None:
     """Generate and write."""
     from galaxies.atomic import refuse_existing
     from galaxies.device import choose_device
+    from galaxies.hdf5 import HDF5_ENDINGS
     from gan.output import write_interpolation, write_synthetic_set
     from gan.sampling import load_generator
 
     if config.out is None:
         raise InputError("name the output with --out: a folder, or a file that ends in .h5")
-    refuse_existing(config.out, overwrite=config.overwrite)
+    is_file = config.out.suffix.lower() in HDF5_ENDINGS
+    if is_file and config.interpolation:
+        raise InputError(
+            f"--interpolation writes a folder of pictures; {config.out} is named like a set"
+        )
+    refuse_existing(config.out, overwrite=config.overwrite, marks=() if is_file else MARKS)
     loaded = load_generator(config.checkpoint, choose_device(config.device))
     classes = [loaded.class_index(name) for name in config.classes or loaded.training_classes]
     if len(set(classes)) != len(classes):

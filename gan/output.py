@@ -14,13 +14,11 @@ from galaxies.errors import InputError
 from galaxies.hdf5 import HDF5_ENDINGS, write_hdf5
 from galaxies.image_files import encode_png
 from galaxies.image_set import ImageSet
-from gan.generate import GenerateConfig
+from gan.generate import FILM, MARKS, PROVENANCE, GenerateConfig
 from gan.interpolation import walk
 from gan.pictures import grid, save_film, save_picture
 from gan.sampling import LoadedGenerator, generate, synthetic_set
 from gan.scores import SCORE_NAMES, Scorer, chosen_rows
-
-PROVENANCE = "provenance.json"
 
 
 def write_synthetic_set(
@@ -86,9 +84,9 @@ def write_interpolation(
     for index in classes:
         strips.append(walk(loaded, index, stops=4, between=2, seed=choices.seed))
         films.append(walk(loaded, index, stops=6, between=16, seed=choices.seed))
-    with whole_folder(choices.out, overwrite=choices.overwrite) as folder:
+    with whole_folder(choices.out, overwrite=choices.overwrite, marks=MARKS) as folder:
         save_picture(grid(torch.cat(strips), len(strips[0])), folder / "strip.png")
-        save_film(torch.cat(films), folder / "film.gif")
+        save_film(torch.cat(films), folder / FILM)
     names = ", ".join(loaded.class_names[index] for index in classes)
     sentence = f"{choices.out}: strip.png and film.gif of {names}"
     return {"out": str(choices.out), "sentence": sentence}
@@ -118,9 +116,7 @@ def _refuse_what_png_cannot_hold(loaded: LoadedGenerator) -> None:
 
 def _write_folder(image_set: ImageSet, out: Path, *, overwrite: bool) -> None:
     """One sub-folder per class, and ``provenance.json``; opens as a set again."""
-    if overwrite and out.exists() and not _is_ours(out):
-        raise InputError(f"{out} was not written by gan-generate; it is not overwritten")
-    with whole_folder(out, overwrite=overwrite) as folder:
+    with whole_folder(out, overwrite=overwrite, marks=MARKS) as folder:
         pixels = image_set.pixels.permute(0, 2, 3, 1).contiguous().numpy()
         counters: dict[int, int] = {}
         for row in tqdm(range(len(image_set)), unit="image", desc="write"):
@@ -149,7 +145,3 @@ def _write_folder(image_set: ImageSet, out: Path, *, overwrite: bool) -> None:
             f"{out} holds {len(counters)} classes as sub-folders; read alone they are numbered "
             f"anew, without the other {missing} (an .h5 output keeps the numbers)"
         )
-
-
-def _is_ours(out: Path) -> bool:
-    return out.is_dir() and ((out / PROVENANCE).is_file() or (out / "film.gif").is_file())

@@ -46,7 +46,7 @@ def run(config: TrainConfig, words: Sequence[str] = ()) -> None:
             outcome = train(config, images, folder, processes=processes, preparation=preparation)
         except KeyboardInterrupt:
             if processes.leads:
-                print(f"saved; go on with: gan-train --resume --out {folder}", file=sys.stderr)
+                _say_how_to_go_on(folder)
             raise
         if processes.leads:
             _print_outcome(config, outcome)
@@ -70,17 +70,33 @@ def _with_stored_settings(config: TrainConfig, words: Sequence[str]) -> TrainCon
     return stored_config(config, named, folder)
 
 
+def _say_how_to_go_on(folder: Path) -> None:
+    from gan.checkpoint import STATE
+
+    if (folder / STATE).is_file():
+        print(f"saved; go on with: gan-train --resume --out {folder}", file=sys.stderr)
+    else:
+        print(
+            "stopped before the first step, so there is nothing to resume; begin anew with "
+            f"--overwrite --out {folder}",
+            file=sys.stderr,
+        )
+
+
 def _make_room(folder: Path, *, overwrite: bool) -> None:
     """Refuse a folder that exists, or empty one that holds a run."""
     import shutil
 
     from galaxies.atomic import folder_lock, refuse_existing
-    from gan.checkpoint import CONFIG
+    from gan.checkpoint import is_run
+    from gan.judge_training import JUDGE
 
     refuse_existing(folder, overwrite=overwrite)
     if not folder.exists():
         return
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / CONFIG).is_file():
+    left_by_a_killed_run = {".lock", JUDGE}
+    foreign = folder.is_dir() and not {p.name for p in folder.iterdir()} <= left_by_a_killed_run
+    if foreign and not is_run(folder):
         raise InputError(f"{folder} is not a run of gan-train; it is not overwritten")
     if not folder.is_dir():
         raise InputError(f"{folder} is a file; choose another --out")

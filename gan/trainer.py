@@ -16,6 +16,7 @@ from galaxies.atomic import folder_lock
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 from galaxies.pixels import to_network
+from galaxies.stop_requests import stop_requests
 from gan import guards
 from gan.card import write_card
 from gan.checkpoint import (
@@ -39,7 +40,6 @@ from gan.recipes import RECIPES
 from gan.resume import check_unchanged
 from gan.sampling import CHUNK, LoadedGenerator, draw_chunk, generate, render
 from gan.step import METRICS
-from gan.stop_requests import stop_requests
 from gan.training_config import CPU_WIDTH, TrainConfig
 
 GRID_COLUMNS = 8

@@ -73,6 +73,16 @@ def refuse_small(laboratory: Division, arms: Sequence[Arm], keeps: Sequence[int 
                     _refuse_pool(laboratory, fold, arm, arm.added)
 
 
+def refuse_sizes(laboratory: Division, arms: Sequence[Arm], folds: int) -> None:
+    """Refuse images that the generators of folds cannot make."""
+    size, able = laboratory.generator_sizes
+    if folds and able and size not in able and any(arm.generated for arm in arms):
+        raise InputError(
+            f"generators make images of {', '.join(map(str, able))} pixels, these have {size}; "
+            "bring the set to one of them with: galaxy-set pack SET SET.h5 --size 64"
+        )
+
+
 def warn_of_short_trainings(laboratory: Division) -> None:
     """Say so where the networks see every image a few times only."""
     training = laboratory.setting.training

@@ -14,6 +14,7 @@ from classify.experiment.analysis import analyse
 from classify.experiment.arms import Arm, ArmVocabulary, parse_arms
 from classify.experiment.checks import (
     refuse_missing_algorithms,
+    refuse_sizes,
     refuse_small,
     usable_arms,
     warn_of_short_trainings,
@@ -31,7 +32,7 @@ from classify.experiment.report import write_report, write_summary
 from classify.experiment.runner import run_units
 from classify.experiment.scoring import ALL, GROUPS_FILE, Scores, choose_best
 from classify.experiment.screening import earlier_points, in_words, predict
-from classify.experiment.sources import fold_sources, generator_names, ready_sources
+from classify.experiment.sources import Sources, fold_sources, generator_names, ready_sources
 from classify.experiment.statistics import planned_detectable_effect
 from classify.experiment.units import UnitStore
 from classify.experiment.verdict import in_points
@@ -89,9 +90,12 @@ def run(
     keeps: list[int | None] = [config.keep or None, *config.real_count_values()]
     refuse_small(laboratory, arms, keeps)
     refuse_missing_algorithms(laboratory, arms)
-    ready = (
-        ready_sources(config, laboratory, arms, keeps) if isinstance(laboratory, Laboratory) else {}
-    )
+    refuse_sizes(laboratory, arms, config.folds)
+    ready: Sources = {}
+    notes = opened.notes
+    if isinstance(laboratory, Laboratory):
+        ready, doubts = ready_sources(config, laboratory, arms, keeps)
+        notes = [*notes, *doubts]
     _prepare_folder(folder, config)
     np.save(folder / UNITS_FILE, laboratory.units, allow_pickle=False)
     store = UnitStore(folder)
@@ -114,7 +118,7 @@ def run(
     planner = Planner(laboratory, sources)
     direct = [arm for arm in arms if not arm.on_best]
     train(planner.units(direct, config.repeats, keeps), title="arms")
-    record = record_of(config, laboratory, planner, direct, keeps, sources, opened.notes)
+    record = record_of(config, laboratory, planner, direct, keeps, sources, notes)
     late = [arm for arm in arms if arm.on_best]
     if late:
         record = _with_late_arms(config, folder, record, planner, late, direct, train)

@@ -1,6 +1,7 @@
 """The labelled items of one experiment and how they are divided; the base of every laboratory."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,11 @@ class Division(ABC):
     def class_name(self) -> str:
         """Name of the class that is augmented."""
         return self.items.class_names[self.setting.class_index]
+
+    @property
+    def generator_sizes(self) -> tuple[int, Sequence[int]]:
+        """Side of the items in pixels, and the sides that a fold's generator makes; none: any."""
+        return 0, ()
 
     def folds(self, keep: int | None = None) -> list[Fold]:
         """The folds, with ``keep`` real training items of the class where it is given."""

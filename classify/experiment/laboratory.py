@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,6 +30,7 @@ from classify.synthetic import align_classes
 from classify.training import TrainedClassifier, TrainingConfig, load_classifier, train_classifier
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet, PixelsInMemory
+from gan.networks import SIZES
 
 IMAGE_SELECTOR = "small"
 """What filters and judges where the arms' network needs features beside each image."""
@@ -126,6 +127,12 @@ class Laboratory(Division):
             }
         )
         return _identity(config)
+
+    @property
+    def generator_sizes(self) -> tuple[int, Sequence[int]]:
+        """Another trainer than `gan.trainer` has sizes of its own."""
+        own = self._train_generator is train_fold_generator
+        return self.image_set.size, SIZES if own else ()
 
     def details_of(self, kind: AddedKind) -> dict[str, Any]:
         """SMOTE spends a quarter of the steps on its head."""

@@ -191,7 +191,8 @@ def _stratified(labels: np.ndarray, units: np.ndarray, folds: int, seed: int) ->
         return result
     random = np.random.default_rng(random_state)
     rows = np.flatnonzero(shared)
-    if len(np.unique(unit_of[rows])) < folds:
+    # The splitter needs a class with a member for every fold.
+    if len(np.unique(unit_of[rows])) < folds or np.bincount(labels[rows]).max() < folds:
         places = {unit: random.integers(folds) for unit in np.unique(unit_of[rows])}
         result[rows] = [places[unit] for unit in unit_of[rows]]
     else:  # its cost grows with the number of units, so it sees only those that need it

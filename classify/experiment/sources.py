@@ -35,8 +35,8 @@ def ready_sources(
     laboratory: Laboratory,
     arms: Sequence[Arm],
     keeps: list[int | None],
-) -> Sources:
-    """The generators that were passed, by name, fold and limit of real images.
+) -> tuple[Sources, list[str]]:
+    """The generators that were passed, by name, fold and limit, and what is in doubt.
 
     Raises
     ------
@@ -44,20 +44,24 @@ def ready_sources(
         If one is not a checkpoint, saw a held-out image, or cannot make what an arm adds.
     """
     ready: list[GeneratorSource] = []
+    doubts: list[str | None] = []
     for name, path in zip(generator_names(config.gan), config.gan, strict=True):
         if not is_checkpoint(path):
             raise InputError(f"{path} is not a checkpoint of gan-train (a folder with config.json)")
         sample = laboratory.generated(str(path), 1, 0)
-        refuse_leaking(sample, laboratory.image_set)
+        _refuse_other_sizes(sample, path, laboratory)
+        doubts.append(refuse_leaking(sample, laboratory.image_set))
         _refuse_missing_classes(path, laboratory, arms, keeps)
         ready.append(GeneratorSource(name, str(path), _file_digest(path / "weights.safetensors")))
     if config.synthetic is not None:
         synthetic = open_image_set(config.synthetic)
-        refuse_leaking(synthetic, laboratory.image_set)
+        _refuse_other_sizes(synthetic, config.synthetic, laboratory)
+        doubts.append(refuse_leaking(synthetic, laboratory.image_set))
         _refuse_small_set(synthetic, config.synthetic, laboratory, arms, keeps)
         digest = hashlib.sha256("\n".join(synthetic.fingerprints().tolist()).encode()).hexdigest()
         ready.append(GeneratorSource("synthetic", str(config.synthetic), digest))
-    return {(source.name, 0, keep): source for source in ready for keep in keeps}
+    sources = {(source.name, 0, keep): source for source in ready for keep in keeps}
+    return sources, [doubt for doubt in doubts if doubt]
 
 
 def fold_sources(
@@ -87,6 +91,16 @@ def fold_sources(
         )
         for unit in units
     }
+
+
+def _refuse_other_sizes(made: ImageSet, path: Path | str, laboratory: Laboratory) -> None:
+    size, channels = laboratory.image_set.size, laboratory.image_set.channels
+    if (made.size, made.channels) != (size, channels):
+        raise InputError(
+            f"{path} makes images of {made.size} pixels and {made.channels} channels, the set has "
+            f"{size} and {channels}; bring them together with galaxy-set pack SET --size "
+            f"{made.size}, or train the generator with --size {size}"
+        )
 
 
 def _refuse_missing_classes(

@@ -71,7 +71,11 @@ class GroupConvolution(nn.Module):
         of_symmetry = self.weight.reshape(width, SYMMETRIES, -1, kernel, kernel)
         relative = self.relative
         assert isinstance(relative, torch.Tensor)
-        bank = of_symmetry[:, relative].transpose(0, 1).reshape(-1, maps, kernel, kernel)
+        # Every weight is read eight times: the gradient of indexing would add them up in the order
+        # in which threads happen to come, that of index_select in one order.
+        bank = of_symmetry.index_select(1, relative.flatten())
+        bank = bank.unflatten(1, relative.shape).transpose(0, 1)
+        bank = bank.reshape(-1, maps, kernel, kernel)
         return F.conv2d(x, _turned(bank), padding=kernel // 2)
 
 
@@ -183,7 +187,7 @@ class MirrorHead(nn.Module):
         """(n, 2 * width) to (n, K)."""
         own, mirror = features.chunk(2, dim=1)
         assert isinstance(self.permutation, torch.Tensor)
-        return (self.linear(own) + self.linear(mirror)[:, self.permutation]) / 2
+        return (self.linear(own) + self.linear(mirror).index_select(1, self.permutation)) / 2
 
 
 def small_d4(

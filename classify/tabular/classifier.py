@@ -311,7 +311,7 @@ def save_table_classifier(
     classifier: TableClassifier, folder: Path, *, overwrite: bool = False
 ) -> None:
     """Write a whole checkpoint folder, or nothing."""
-    with whole_folder(folder, overwrite=overwrite) as temporary:
+    with whole_folder(folder, overwrite=overwrite, marks=(WEIGHTS, PIPELINE)) as temporary:
         write_table_checkpoint(classifier, temporary)
 
 

@@ -32,6 +32,9 @@ from galaxies.tables import Table, TableColumns, read_table, split_table, with_t
 if TYPE_CHECKING:
     from classify.train import ClassifyTrain
 
+MARKS = ("metrics.json",)
+"""What a folder of this command holds."""
+
 REPORT_LEVEL = 0.9
 TABLE_BATCH, TABLE_RATE = 256, 1e-3
 """Of dense networks, where ``--batch-size`` and ``--learning-rate`` are not given."""
@@ -50,7 +53,7 @@ def classify_train_table(config: "ClassifyTrain") -> None:
         _dry_run(config, training)
         return
     out = config.out or Path("checkpoints") / f"table-{config.model}"
-    refuse_existing(out, overwrite=config.overwrite)
+    refuse_existing(out, overwrite=config.overwrite, marks=MARKS)
     data = open_table(config)
     with folder_lock(out.parent / f".{out.name}.training"):
         _train_in(config, training, out, data)
@@ -145,7 +148,7 @@ def _train_in(config: "ClassifyTrain", training: TableTraining, out: Path, data:
         "exchangeability": monitor.as_json() if monitor else None,
         "command": config_as_json(config),
     }
-    with whole_folder(out, overwrite=config.overwrite) as folder:
+    with whole_folder(out, overwrite=config.overwrite, marks=MARKS) as folder:
         write_table_checkpoint(classifier, folder)
         if kept is not None:
             kept.write(folder)

@@ -111,6 +111,8 @@ def test_list_models_names_every_published_network(capsys: pytest.CaptureFixture
         ("--device tpu", "tpu"),
         ("--transfer frozen", "learnt nothing"),
         ("--resume", "no interrupted run"),
+        ("--seed -1", "--seed must be from 0 to 4294967295, got -1"),
+        ("--seed 99999999999999999999999", "--seed must be from 0 to"),
         ("--model mobilenetv2 --weights absent.safetensors", "absent.safetensors does not exist"),
         ("--synthetic absent", "absent does not exist"),
     ],
@@ -129,6 +131,15 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert error.startswith("classify-train: ")
     assert complaint in error
     assert not out.exists()
+
+
+def test_a_folder_of_another_hand_survives_overwrite(
+    little_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "thesis.txt").write_text("years")
+    assert run(["--data", str(little_path), "--out", str(tmp_path), "--overwrite", *FAST]) == 2
+    assert "not overwritten" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_an_existing_output_is_refused(

@@ -1,7 +1,10 @@
 """Training: deterministic, resumable, and honest about which weights it reports."""
 
 import dataclasses
+import os
+import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -217,6 +220,26 @@ class TestResume:
         resumed = fit(little, config, state_folder=tmp_path)
         assert all(torch.equal(t, weights_of(resumed)[n]) for n, t in weights_of(whole).items())
         assert [e["step"] for e in resumed.history] == [e["step"] for e in whole.history]
+
+    def test_ctrl_c_between_two_looks_saves_the_step(
+        self, little: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config = dataclasses.replace(FAST, steps=16, validate_every=8)
+        whole = fit(little, config)
+        original = _Run._step
+
+        def interrupted(run: _Run, step: int, *rest: Any) -> torch.Tensor:
+            if step == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+            return original(run, step, *rest)
+
+        monkeypatch.setattr(_Run, "_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            fit(little, config, state_folder=tmp_path)
+        monkeypatch.setattr(_Run, "_step", original)
+        assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 3
+        resumed = fit(little, config, state_folder=tmp_path)
+        assert all(torch.equal(t, weights_of(resumed)[n]) for n, t in weights_of(whole).items())
 
     def test_other_settings_are_refused_by_name(self, little: ImageSet, tmp_path: Path) -> None:
         interrupt_at(4, little, FAST, tmp_path)

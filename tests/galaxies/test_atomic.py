@@ -19,7 +19,7 @@ def half_written(path: Path, *, overwrite: bool = False) -> None:
 
 
 def half_written_folder(path: Path) -> None:
-    with whole_folder(path, overwrite=True) as temporary:
+    with whole_folder(path, overwrite=True, marks=("a",)) as temporary:
         (temporary / "b").write_text("2")
         raise RuntimeError
 
@@ -52,9 +52,26 @@ def test_a_folder_is_whole_or_as_before(tmp_path):
     with pytest.raises(RuntimeError):
         half_written_folder(target)
     assert [entry.name for entry in target.iterdir()] == ["a"]
-    with whole_folder(target, overwrite=True) as temporary:
+    with whole_folder(target, overwrite=True, marks=("z", "a")) as temporary:
         (temporary / "b").write_text("2")
     assert [entry.name for entry in target.iterdir()] == ["b"]
+
+
+def test_a_folder_that_another_hand_filled_is_never_replaced(tmp_path):
+    target = tmp_path / "folder"
+    target.mkdir()
+    (target / "thesis.txt").write_text("years")
+    for name in ("folder", "folder/thesis.txt"):
+        with (
+            pytest.raises(InputError, match=r"not overwritten|is a file"),
+            whole_folder(tmp_path / name, overwrite=True, marks=("a", "b")),
+        ):
+            pass
+    assert (target / "thesis.txt").read_text() == "years"
+    (target / "thesis.txt").unlink()
+    with whole_folder(target, overwrite=True, marks=("a",)) as temporary:
+        (temporary / "a").touch()
+    assert [entry.name for entry in target.iterdir()] == ["a"]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 from PIL import Image
 
 from galaxies.sources import open_image_set
@@ -171,3 +172,44 @@ def test_without_a_width_a_cpu_gets_a_narrow_tail_and_the_published_dcgan(
     assert train_main(words) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["network"]["width"] == told["command"]["width"] == width
+
+
+def test_a_folder_of_another_hand_survives_overwrite(run_folder, tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("years")
+    for extra in (["--interpolation"], ["--class", "0", "--count", "2"]):
+        words = [str(run_folder), *extra, "--out", str(tmp_path), "--overwrite"]
+        assert generate_main(words) == 2
+        assert "not overwritten" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    assert generate_main([str(run_folder), "--interpolation", "--out", "film.h5"]) == 2
+    assert "writes a folder of pictures" in capsys.readouterr().err
+
+
+def test_interrupted_before_the_first_step_it_can_begin_anew(
+    tiny_set_path, tmp_path, monkeypatch, capsys
+):
+    """Ctrl-C while the judge trains."""
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    words = ["--data", str(tiny_set_path), "--class", "0", "--out", str(tmp_path / "run"), *QUICK]
+    words[-1] = "classifier"
+    with monkeypatch.context() as patch:
+        patch.setattr("gan.trainer.trained_extractor", interrupted)
+        assert train_main(words) == 130
+    assert "nothing to resume; begin anew with --overwrite" in capsys.readouterr().err
+
+    def features(pixels):
+        return torch.nn.functional.adaptive_avg_pool2d(pixels.float(), 8).flatten(1)
+
+    monkeypatch.setattr("gan.trainer.trained_extractor", lambda *a, **k: features)
+    assert train_main([*words, "--overwrite"]) == 0
+
+
+def test_a_checkpoint_of_another_command_is_not_overwritten(tiny_set_path, tmp_path, capsys):
+    (tmp_path / "config.json").write_text('{"kind": "classifier"}')
+    words = ["--data", str(tiny_set_path), "--class", "0", "--out", str(tmp_path), *QUICK]
+    assert train_main([*words, "--overwrite"]) == 2
+    assert "not a run of gan-train" in capsys.readouterr().err
+    assert (tmp_path / "config.json").is_file()

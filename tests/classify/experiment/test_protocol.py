@@ -123,3 +123,17 @@ def test_the_digest_knows_pixels_labels_and_classes(blobs: ImageSet) -> None:
     labels[0] = 1
     assert data_digest(dataclasses.replace(blobs, labels=labels), prints) != first
     assert data_digest(blobs, prints[::-1]) != first
+
+
+def test_one_duplicate_pair_in_each_of_many_classes(blobs: ImageSet) -> None:
+    """Enough pairs for the folds, but no class has one for each."""
+    pairs = np.concatenate([np.flatnonzero(blobs.labels == label)[:4] for label in range(3)])
+    units = _units(blobs)
+    units[pairs[1::2]] = units[pairs[::2]]
+    folds = cross_fitting_folds(blobs, units, 5, seed=0)
+    tested = np.concatenate([fold.test for fold in folds])
+    assert sorted(tested) == list(range(len(blobs)))
+    for fold in folds:
+        inside = np.isin(units, units[fold.test])
+        assert inside.sum() == len(fold.test)
+        assert np.bincount(blobs.labels[fold.test], minlength=3).min() >= 6

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from classify.networks.equivariant import composition_table, small_d4
+from classify.networks.equivariant import GroupConvolution, composition_table, small_d4
 from classify.networks.small import small
 from galaxies.symmetry import apply_symmetry, is_mirrored
 
@@ -48,3 +48,21 @@ def test_compositions_form_a_group() -> None:
         for a in everything for b in everything for c in everything
     )  # fmt: skip
     assert not torch.equal(table, table.T)  # the square's symmetries do not commute
+
+
+def test_the_gradient_has_the_same_bits_however_threads_come() -> None:
+    """Each weight is read by eight symmetries, and the order of a sum decides its last bits."""
+    layer = GroupConvolution(8, 8)
+    x = torch.randn((16, 64, 16, 16), generator=torch.Generator().manual_seed(0))
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        gradients = []
+        for _ in range(10):
+            layer.weight.grad = None
+            layer(x).square().sum().backward()
+            assert layer.weight.grad is not None
+            gradients.append(layer.weight.grad.clone())
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)

@@ -94,8 +94,8 @@ def warn_of_short_trainings(laboratory: Division) -> None:
         enough = math.ceil(ENOUGH_PASSES * images / training["batch_size"])
         warn(
             f"{training['steps']} steps are {passes:.1f} passes over the {images:,} training "
-            "images: in trainings this short any added image slows the learning of the real ones, "
-            f"and looks harmful for it; --steps {enough} makes {ENOUGH_PASSES}"
+            "images: in trainings this short any added image slows the learning of the real ones "
+            f"and may look harmful for it; --steps {enough} makes {ENOUGH_PASSES}"
         )
 
 

@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from classify.experiment.report import protocol_text
 from classify.experiment.statistics import paired_t
 from galaxies.errors import InputError
 from galaxies.hdf5 import read_hdf5, write_hdf5
-from galaxies.image_set import ImageSet
+from galaxies.image_set import ImageSet, PixelsInMemory
 
 Build = Callable[..., Laboratory]
 
@@ -310,6 +311,44 @@ def test_a_synthetic_set_smaller_than_a_dose_is_refused_before_anything_trains(
     with pytest.raises(InputError, match=r"fake.h5 holds 5 images of rare, but arm gan@1 adds \d+"):
         command.run(config)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_generator_of_other_images_stands_in_the_report(
+    blobs_path: Path, checkpoint: Path, tmp_path: Path, build: Build
+) -> None:
+    """Packed anew, the same galaxies have other pixels, and made-up ids tell nothing."""
+    other = tmp_path / "other"
+    shutil.copytree(checkpoint, other)
+    np.save(other / "lineage.npy", np.array(["0" * 32]))
+    config = _config(blobs_path, tmp_path / "out", other, arms="plain,gan@1", repeats=3)
+    results = command.run(config, build=build)
+    assert any("nothing shows that it never saw" in note for note in results["notes"])
+    assert "nothing shows that it never saw" in (tmp_path / "out" / "report.html").read_text()
+    known = _config(blobs_path, tmp_path / "known", checkpoint, arms="plain,gan@1", repeats=3)
+    assert command.run(known, build=build)["notes"] == []
+
+
+def test_sizes_that_do_not_fit_are_refused_before_anything_trains(
+    blobs_path: Path, checkpoint: Path, tmp_path: Path, build: Build
+) -> None:
+    def small(*arguments: Any, **options: Any) -> Laboratory:
+        laboratory = build(*arguments, **options)
+        full = laboratory._generate
+
+        def half(*wanted: Any) -> ImageSet:
+            made = full(*wanted)
+            pixels = made.pixels[..., ::2, ::2].contiguous()
+            return dataclasses.replace(made, store=PixelsInMemory(pixels))
+
+        laboratory._generate = half
+        return laboratory
+
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match="makes images of 8 pixels and 3 channels, the set has 16"):
+        command.run(_config(blobs_path, out, checkpoint, arms="plain,gan@1"), build=small)
+    with pytest.raises(InputError, match="make images of 32, 64, 128, 256 pixels, these have 16"):
+        command.run(_config(blobs_path, out, arms="plain,gan@1", folds=4))
+    assert not out.exists()
 
 
 def test_short_trainings_are_warned_of(

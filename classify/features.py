@@ -17,6 +17,7 @@ from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 
 NAME = "classifier"
+STEPS = 400
 
 
 class ClassifierFeatures:
@@ -86,12 +87,15 @@ def train_extractor(
 ) -> ClassifierFeatures:
     """Train a judge of images on (a training split of) a set, and return its features.
 
-    The judge sees balanced classes and all symmetries, and keeps its last weights: there is no
-    validation side to choose by. ``steps`` defaults to that of `TrainingConfig`.
+    A judge must not know its training images by heart: a rare class drawn as often as the others
+    is learnt until its training images lie far from unseen ones in these features, and images
+    like them, the best that there can be, look bad. So the rare class is drawn by the root of its
+    count, under all symmetries and telescope-like changes, in few steps; the last weights are
+    kept, for there is no validation side to choose by.
     """
-    config = TrainingConfig(seed=seed, best_by="last")
-    if steps is not None:
-        config = TrainingConfig(seed=seed, best_by="last", steps=steps)
+    config = TrainingConfig(
+        seed=seed, best_by="last", balance="sqrt-sampling", augment="physical", steps=steps or STEPS
+    )
     classifier = train_classifier(image_set, None, config, device=device, progress=progress)
     return ClassifierFeatures(classifier, digest_of(classifier.network.state_dict()))
 

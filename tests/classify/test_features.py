@@ -12,7 +12,8 @@ from galaxies.image_set import ImageSet
 
 def test_the_judge_sees_each_rare_image_a_few_dozen_times(tiny_set: ImageSet) -> None:
     """52 mergers among 2,972 images, drawn as often as each other class for 800 steps, were seen
-    200 times each, and lay as far from unseen mergers as from other classes."""
+    200 times each, and lay as far from unseen mergers as from other classes.
+    """
     train = tiny_set.side("train")
     config = train_extractor(train, progress=False, steps=2).classifier.config
     config = dataclasses.replace(config, steps=features.STEPS)

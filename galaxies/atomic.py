@@ -77,7 +77,10 @@ def whole_folder(
         )
         try:
             yield temporary
-            temporary.chmod(0o777 & ~_umask())
+            mask = _umask()
+            temporary.chmod(0o777 & ~mask)
+            for written in temporary.rglob("*"):  # some libraries keep their files to the owner
+                written.chmod((0o777 if written.is_dir() else 0o666) & ~mask)
             if path.is_dir():
                 shutil.rmtree(path)
             temporary.replace(path)

@@ -57,6 +57,15 @@ def test_a_folder_is_whole_or_as_before(tmp_path):
     assert [entry.name for entry in target.iterdir()] == ["b"]
 
 
+def test_others_may_read_what_the_umask_lets_them(tmp_path):
+    with whole_folder(tmp_path / "folder") as temporary:
+        (temporary / "inside").mkdir(mode=0o700)
+        (temporary / "inside" / "file").touch(mode=0o600)
+    (tmp_path / "usual").touch()
+    usual = (tmp_path / "usual").stat().st_mode & 0o777
+    assert (tmp_path / "folder" / "inside" / "file").stat().st_mode & 0o777 == usual
+
+
 def test_a_folder_that_another_hand_filled_is_never_replaced(tmp_path):
     target = tmp_path / "folder"
     target.mkdir()

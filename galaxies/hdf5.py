@@ -25,6 +25,7 @@ from galaxies.pixels import Stretch
 from galaxies.published import recognise_galaxy10, refuse_foreign_names
 
 SCHEMA_VERSION = 1
+MOST_CLASSES = 100_000
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf")
 _DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
@@ -101,6 +102,7 @@ def read_hdf5(path: Path, *, scale_16_bit: bool = False) -> ImageSet:
         label_key = next((key for key in ("ans", "labels") if key in file), None)
         if label_key is None:
             raise InputError(f"{path} has no dataset 'ans' with the labels (found: {list(file)})")
+        _refuse_groups(file, path)
         images = file["images"]
         if images.ndim not in (3, 4):
             raise InputError(f"{path}: images are {images.shape}; (N, H, W, C) is needed")
@@ -135,12 +137,15 @@ def read_hdf5(path: Path, *, scale_16_bit: bool = False) -> ImageSet:
                 feature_names=tuple(_attribute(file, "feature_names") or ()),
                 mirror_pairs=_pairs(_attribute(file, "mirror_pairs")),
                 stretch=Stretch(**stretch) if stretch else None,
-                provenance=_attribute(file, "provenance") or {"source": str(path)},
+                provenance=dict(_attribute(file, "provenance") or {"source": str(path)}),
                 training_fingerprints=_strings(file, "training_fingerprints", empty=True),
                 training_ids=_strings(file, "training_ids", empty=True),
             )
         except InputError as error:
             raise InputError(f"{path}: {error}") from None
+        except (TypeError, ValueError, AttributeError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{path}: a dataset or attribute has a wrong type: {reason}") from None
 
 
 def write_hdf5(image_set: ImageSet, path: Path, *, overwrite: bool = False) -> None:
@@ -287,6 +292,12 @@ def _numbered(labels: np.ndarray) -> tuple[str, ...]:
     return tuple(f"class {index}" for index in range(int(labels.max(initial=-1)) + 1))
 
 
+def _refuse_groups(file: h5py.File, path: Path) -> None:
+    for name in ("images", "ans", "labels", "split", "ids", "group", "features"):
+        if name in file and not isinstance(file[name], h5py.Dataset):
+            raise InputError(f"{path}: {name!r} is a group of datasets; a dataset is needed")
+
+
 def _read_labels(dataset: h5py.Dataset, path: Path) -> np.ndarray:
     labels = dataset[:]
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
@@ -295,6 +306,11 @@ def _read_labels(dataset: h5py.Dataset, path: Path) -> np.ndarray:
         )
     if labels.min(initial=0) < 0:
         raise InputError(f"{path}: labels must not be negative, the least is {labels.min()}")
+    if labels.max(initial=0) >= MOST_CLASSES:
+        raise InputError(
+            f"{path}: labels count classes from 0, but the largest is {labels.max()}: are these "
+            "identifiers?"
+        )
     return labels.astype(np.int64)
 
 

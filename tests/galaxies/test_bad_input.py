@@ -163,6 +163,9 @@ IMAGES = np.zeros((6, 8, 8, 3), np.uint8)
         ({"images": IMAGES.astype(float), "ans": np.zeros(6, int)}, "images are float64"),
         ({"images": np.zeros((6, 8, 8, 12), np.uint8), "ans": np.zeros(6, int)}, "12 channels"),
         ({"images": IMAGES, "ans": np.zeros(6, int), "split": np.full(6, 7)}, "values other than"),
+        ({"images": IMAGES, "ans": np.zeros(6, int), "split": np.full(6, b"train")}, "wrong type"),
+        ({"images/deep": IMAGES, "ans": np.zeros(6, int)}, "'images' is a group of datasets"),
+        ({"images": IMAGES, "ans": np.arange(6) + 10**9}, "are these identifiers?"),
     ],
 )
 def test_bad_hdf5(refused, tmp_path, columns, complaint):
@@ -171,6 +174,16 @@ def test_bad_hdf5(refused, tmp_path, columns, complaint):
         error = refused(*command)
         assert complaint in error
         assert "in.h5" in error
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("provenance", '["list"]'), ("stretch", '{"kind": "asinh"}')]
+)
+def test_attributes_of_a_wrong_type(refused, tmp_path, name, value):
+    path = hdf5_without(tmp_path / "in.h5", images=IMAGES, ans=np.zeros(6, int))
+    with h5py.File(path, "a") as file:
+        file.attrs[name] = value
+    assert "a dataset or attribute has a wrong type" in refused("info", path)
 
 
 def test_hdf5_cut_short_or_something_else(refused, tiny_set, tmp_path):

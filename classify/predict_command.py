@@ -22,6 +22,9 @@ from galaxies.device import choose_device
 from galaxies.errors import InputError
 from galaxies.pixels import Stretch
 
+GRAD_CAM_MARKS = ("[0-9][0-9][0-9][0-9][0-9][0-9]_*.png",)
+"""How the pictures of --grad-cam are named."""
+
 
 def classify_predict(config: ClassifyPredict) -> None:
     """Predict every image and print or write the answers."""
@@ -41,8 +44,7 @@ def classify_predict(config: ClassifyPredict) -> None:
         refuse_existing(config.csv, overwrite=config.overwrite)
         _require_parquet(config.csv)
     if config.grad_cam is not None:
-        pictures = _pictures_in(config.grad_cam)
-        refuse_existing(config.grad_cam, overwrite=config.overwrite, marks=pictures)
+        refuse_existing(config.grad_cam, overwrite=config.overwrite, marks=GRAD_CAM_MARKS)
     service, items = open_service_and_items(config)
     if config.dask is not None:
         from classify.predict_on_dask import answered_on_dask
@@ -52,8 +54,9 @@ def classify_predict(config: ClassifyPredict) -> None:
         batches = answered_batches(config, service, items)
         answers, labels = _gather(config, batches, len(items))
     else:
-        overwrite = config.overwrite
-        with whole_folder(config.grad_cam, overwrite=overwrite, marks=pictures) as folder:
+        with whole_folder(
+            config.grad_cam, overwrite=config.overwrite, marks=GRAD_CAM_MARKS
+        ) as folder:
             batches = answered_batches(config, service, items, folder)
             answers, labels = _gather(config, batches, len(items))
     if config.csv is not None:
@@ -65,13 +68,6 @@ def classify_predict(config: ClassifyPredict) -> None:
             print(_line(answer))
     if config.evaluate:
         _evaluate(config, service, answers, labels)
-
-
-def _pictures_in(folder: Path) -> tuple[str, ...]:
-    """What marks a folder of pictures alone, which may be replaced; another one has no mark."""
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    is_ours = all(name.endswith(".png") for name in names)
-    return tuple(names) if names and is_ours else ("picture but others' files",)
 
 
 def _refuse_dask(config: ClassifyPredict) -> None:

@@ -20,8 +20,9 @@ def refuse_existing(path: Path, *, overwrite: bool, marks: Sequence[str] = ()) -
     Parameters
     ----------
     marks
-        For a folder that is to be written: names of which one that may be replaced holds at least
-        one. Anything else was written by somebody else and stays, whatever ``overwrite`` says.
+        For a folder that is to be written: names (or glob patterns) of which one that may be
+        replaced holds at least one. Anything else was written by somebody else and stays, whatever
+        ``overwrite`` says.
     """
     if not path.exists():
         return
@@ -31,7 +32,7 @@ def refuse_existing(path: Path, *, overwrite: bool, marks: Sequence[str] = ()) -
         return
     if not path.is_dir():
         raise InputError(f"{path} is a file; name a folder")
-    if any(path.iterdir()) and not any((path / mark).exists() for mark in marks):
+    if any(path.iterdir()) and not any(any(path.glob(mark)) for mark in marks):
         raise InputError(
             f"{path} holds no {' and no '.join(marks)}: another hand filled it, and it is not "
             "overwritten; choose another name"

@@ -13,6 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from galaxies.atomic import folder_lock
+from galaxies.command_line import config_as_json
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 from galaxies.pixels import to_network
@@ -143,7 +144,7 @@ class Run:
             else choose_precision(preparation, config, processes.device)
         )
         self.description = RunDescription(
-            command=_command_as_json(config),
+            command=config_as_json(config),
             parts=preparation.parts,
             shape=preparation.shape,
             data=preparation.data,
@@ -533,15 +534,3 @@ def _prepare_device(device: torch.device) -> None:
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True  # shapes never change
         torch.set_float32_matmul_precision("high")
-
-
-def _command_as_json(config: TrainConfig) -> dict[str, Any]:
-    import dataclasses
-
-    return {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
-        return str(value)
-    return list(value) if isinstance(value, tuple) else value

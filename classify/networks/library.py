@@ -22,6 +22,11 @@ TIMM: dict[str, tuple[str, int]] = {"efficientnetv2-b0": ("tf_efficientnetv2_b0"
 """Name here -> name in timm, parameters at 3 channels and 1000 classes."""
 
 
+def timm_name(name: str) -> str:
+    """The name in timm of one of `TIMM`, or of any other timm network."""
+    return TIMM[name][0] if name in TIMM else name
+
+
 class ChildrenAsBlocks(nn.Module):
     """A library's network without its last layer; knows its blocks for transfer learning."""
 
@@ -87,7 +92,7 @@ def timm_network(
         If timm is not installed, knows no such network, or the network cannot take the size.
     """
     timm = import_timm()
-    known = TIMM[name][0] if name in TIMM else name
+    known = timm_name(name)
     if not timm.is_model(known):
         import difflib
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from classify.networks.library import TIMM, TORCHVISION, import_timm
+from classify.networks.library import TORCHVISION, import_timm, timm_name
 from classify.normalisation import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -64,7 +64,7 @@ def library_scale(model: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if model in TORCHVISION:
         return IMAGENET_MEAN, IMAGENET_STD
     timm = import_timm()
-    known = TIMM[model][0] if model in TIMM else model
+    known = timm_name(model)
     expected = timm.models.get_pretrained_cfg(known)
     if expected is None:
         return IMAGENET_MEAN, IMAGENET_STD
@@ -168,7 +168,7 @@ def hub_weights(name: str) -> dict[str, torch.Tensor]:
             chosen = torchvision.models.get_model_weights(builder).DEFAULT
             return dict(chosen.get_state_dict(progress=False))
         timm = import_timm()
-        known = TIMM[name][0] if name in TIMM else name
+        known = timm_name(name)
         return dict(timm.create_model(known, pretrained=True).state_dict())
     except InputError:
         raise

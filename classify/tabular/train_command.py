@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from classify.calibration import fit_temperature
+from classify.checkpoint import MARKS
 from classify.conformal import ConformalCalibration, CoverageReport, coverage_report
 from classify.metrics import Metrics, evaluate, table
 from classify.plots import confusion, curves, ranking_curves, reliability_diagram, save
@@ -31,9 +32,6 @@ from galaxies.tables import Table, TableColumns, read_table, split_table, with_t
 
 if TYPE_CHECKING:
     from classify.train import ClassifyTrain
-
-MARKS = ("metrics.json",)
-"""What a folder of this command holds."""
 
 REPORT_LEVEL = 0.9
 TABLE_BATCH, TABLE_RATE = 256, 1e-3

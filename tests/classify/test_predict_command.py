@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +206,20 @@ def test_evidence_pictures_are_written(checkpoint: Path, folder: Path, tmp_path:
     assert len(pictures) == 6
     with Image.open(pictures[0]) as image:
         assert image.width == 2 * image.height >= 512
+
+
+def test_pictures_of_another_hand_survive_overwrite(
+    checkpoint: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(folder / "double", own)
+    arguments = [str(checkpoint), str(own), "--grad-cam", str(own), "--overwrite"]
+    assert run(arguments) == 2
+    assert "not overwritten" in capsys.readouterr().err
+    assert len(list(own.iterdir())) == 6
+    again = [str(checkpoint), str(own), "--grad-cam", str(tmp_path / "evidence")]
+    assert run(again) == 0
+    assert run([*again, "--overwrite"]) == 0
 
 
 @pytest.mark.parametrize("flag", [["--average-symmetries"], ["--dropout-samples", "4"]])

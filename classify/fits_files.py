@@ -16,6 +16,7 @@ import torch
 from galaxies.errors import InputError
 from galaxies.image_files import BadImageError
 from galaxies.pixels import Stretch
+from galaxies.survey_stretch import sky_and_noise
 
 FITS_ENDINGS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz")
 MOST_MASKED = 0.5
@@ -87,10 +88,7 @@ def flux_to_bytes(flux: np.ndarray, stretch: Stretch | None) -> np.ndarray:
 
 def measured_stretch(flux: np.ndarray) -> Stretch:
     """Stretch from the sky's median and median absolute deviation, and the bright end."""
-    sky = float(np.median(flux))
-    noise = float(1.4826 * np.median(np.abs(flux - sky)))
-    if noise == 0:
-        noise = float(flux.std()) or 1.0
+    sky, noise = sky_and_noise(torch.from_numpy(flux))
     black = sky - noise
     white = max(float(np.percentile(flux, 99.7)), black + 10 * noise)
     return Stretch(black=black, white=white, softening=3 * noise)

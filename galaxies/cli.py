@@ -43,9 +43,15 @@ class PackConfig:
     exclude: _Classes = ()
     """Leave this class out; may be repeated."""
     skip_bad: bool = False
-    """Leave out images that cannot be decoded, and count them, instead of refusing all."""
+    """Leave out images that cannot be decoded, or whose flux is NaN or infinite somewhere, and
+    count them, instead of refusing all."""
     scale_16_bit: bool = False
     """Divide 16-bit values by 257 and round, instead of refusing them."""
+    stretch: Annotated[
+        tuple[float, float, float] | None, tyro.conf.arg(metavar="BLACK WHITE SOFTENING")
+    ] = None
+    """Of float32 flux, in its unit: which flux is black, which white, and up to which the asinh
+    between them is linear; default the stretch of the source, or one measured on its images."""
     table: Path | None = None
     """Table of photometry (CSV, Parquet, FITS, .npz) whose features are joined to the images."""
     table_id: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
@@ -160,6 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _pack(config: PackConfig) -> None:
     from galaxies.catalogue import CatalogueColumns
     from galaxies.pack import pack
+    from galaxies.pixels import Stretch
 
     joined = None
     if config.table is not None:
@@ -188,6 +195,7 @@ def _pack(config: PackConfig) -> None:
         exclude=config.exclude,
         skip_bad=config.skip_bad,
         scale_16_bit=config.scale_16_bit,
+        stretch=None if config.stretch is None else Stretch(*config.stretch),
         joined=joined,
         overwrite=config.overwrite,
     )
@@ -278,6 +286,7 @@ def _facts(path: Path, image_set: "ImageSet") -> dict[str, object]:
         "size": image_set.size,
         "channels": image_set.channels,
         "classes": dict(zip(image_set.class_names, image_set.counts().tolist(), strict=True)),
+        "stretch": None if image_set.stretch is None else dataclasses.asdict(image_set.stretch),
     }
 
 
@@ -287,4 +296,5 @@ def _facts_line(path: Path, image_set: "ImageSet") -> str:
     return (
         f"{path}: {len(image_set)} images, {image_set.channels}x{image_set.size}x{image_set.size}, "
         f"{len(image_set.class_names)} classes ({listed})"
+        + ("" if image_set.stretch is None else f"; {image_set.stretch.describe()}")
     )

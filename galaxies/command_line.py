@@ -27,6 +27,7 @@ Config = TypeVar("Config")
 EXIT_DONE = 0
 EXIT_WRONG_INPUT = 2
 EXIT_INTERRUPTED = 130
+EXIT_READER_LEFT = 141
 
 LARGEST_SEED = 2**32 - 1
 """Every library that draws takes seeds up to here."""
@@ -57,7 +58,8 @@ def run_command(
     Returns
     -------
     int
-        0 done, 2 the input was wrong (one line on stderr), 130 interrupted.
+        0 done, 2 the input was wrong (one line on stderr), 130 interrupted, 141 the reader of
+        stdout left early (as the shell counts the signal of a broken pipe).
     """
     return _guarded(program, lambda: command(_parse(config_type, arguments, program)))
 
@@ -137,13 +139,19 @@ def _first_sentence(box: str, program: str) -> str:
 
 def _guarded(program: str, action: Callable[[], object]) -> int:
     try:
-        action()
+        try:
+            action()
+        finally:
+            sys.stdout.flush()
     except InputError as error:
         print(f"{program}: {error}", file=sys.stderr)
         return EXIT_WRONG_INPUT
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of stdout has seen enough, such as `head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_READER_LEFT
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
             # EACCES may come of reading; libraries put their own prose into strerror.

@@ -225,6 +225,8 @@ def _problems(
     else:
         few = {n: count for n, count in split["test"].items() if count < FEWEST_TO_TEST}
         where = "test images"
+    if image_set.store.dtype == torch.float32 and image_set.stretch is None:
+        yield "flux (float32) without a stretch; galaxy-set pack SOURCE SET.h5 measures one"
     if few and not image_set.is_synthetic:
         listed = ", ".join(f"{name} ({count} {where})" for name, count in few.items())
         yield f"classes too small to test: {listed}; below {FEWEST_TO_TEST} a recall says little"

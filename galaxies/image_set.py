@@ -84,6 +84,13 @@ class _SelectedPixels:
         return self.store.read(self.rows[rows])
 
 
+def images_with_finite_pixels(pixels: torch.Tensor) -> np.ndarray:
+    """(n,) bool: which of (n, C, H, W) images hold neither NaN nor infinity."""
+    if pixels.dtype == torch.uint8:
+        return np.ones(len(pixels), dtype=bool)
+    return torch.isfinite(pixels).flatten(1).all(1).numpy()
+
+
 @dataclass(frozen=True)
 class ImageSet:
     """Labelled square images with their classes, split, ids and history.
@@ -240,8 +247,15 @@ class ImageSet:
         )
 
     def read(self, rows: np.ndarray) -> torch.Tensor:
-        """Read (n, C, H, W) pixels of ``rows``."""
-        return self.store.read(np.asarray(rows, dtype=np.int64))
+        """Read (n, C, H, W) pixels of ``rows``.
+
+        Raises
+        ------
+        InputError
+            If flux is NaN or infinite; names the first such image.
+        """
+        rows = np.asarray(rows, dtype=np.int64)
+        return self._finite(rows, self.store.read(rows))
 
     def blocks(self, block_bytes: int = BLOCK_BYTES) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
         """Yield (rows, pixels) in the order of the disk, at most ``block_bytes`` at a time."""
@@ -254,6 +268,7 @@ class ImageSet:
     def in_memory(self) -> "ImageSet":
         """Copy with all pixels in one tensor."""
         if isinstance(self.store, PixelsInMemory):
+            self._finite(np.arange(len(self)), self.store.pixels)
             return self
         pixels = torch.empty(self.store.shape, dtype=self.store.dtype)
         for rows, block in self.blocks():
@@ -282,10 +297,24 @@ class ImageSet:
         """Return (classes,) int64: the class of the mirror image of each class."""
         return mirror_permutation(self.class_names, self.mirror_pairs or ())
 
+    def _finite(self, rows: np.ndarray, pixels: torch.Tensor) -> torch.Tensor:
+        """Give ``pixels`` back, or refuse flux that is none."""
+        finite = images_with_finite_pixels(pixels)
+        if not finite.all():
+            first = self.ids[rows[~finite][0]]
+            raise InputError(
+                f"{(~finite).sum()} of {len(rows)} images hold pixels that are NaN or infinite, "
+                f"such as {first}; leave them out with: galaxy-set pack SOURCE SET.h5 --skip-bad"
+            )
+        return pixels
+
     def _check(self) -> None:
         count, channels, height, width = self.store.shape
         if not 1 <= channels <= 10:
-            raise InputError(f"images have {channels} channels; 1 to 10 are supported")
+            advice = ""
+            if height <= 10 < min(channels, width):
+                advice = "; channels stand last in files, (N, H, W, C), and here they seem first"
+            raise InputError(f"images have {channels} channels; 1 to 10 are supported{advice}")
         if height != width:
             raise InputError(f"images are {height}x{width}; square ones are needed (use --crop)")
         if self.store.dtype not in (torch.uint8, torch.float32):

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -18,9 +18,12 @@ from galaxies.errors import InputError
 from galaxies.hdf5 import HDF5_ENDINGS, PixelsInHdf5, PixelWriter, read_hdf5, write_columns
 from galaxies.hdf5_file import writable_hdf5
 from galaxies.image_files import Decoding, Header, channels_of, decode_all, read_headers
-from galaxies.image_set import ImageSet
+from galaxies.image_set import BLOCK_BYTES, ImageSet, images_with_finite_pixels
+from galaxies.pixels import Stretch
 from galaxies.resize import crop_and_resize
 from galaxies.sources import SIMULATED, image_set_of_catalogue, open_image_set
+from galaxies.split import read_column
+from galaxies.survey_stretch import survey_stretch
 from galaxies.table_join import TableJoin
 
 FEWEST_IMAGES = 2
@@ -47,6 +50,7 @@ def pack(
     exclude: Sequence[str] = (),
     skip_bad: bool = False,
     scale_16_bit: bool = False,
+    stretch: Stretch | None = None,
     joined: TableJoin | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -68,9 +72,13 @@ def pack(
     exclude
         Names of classes to leave out; their images are not read.
     skip_bad
-        Leave out images that cannot be decoded instead of refusing the source.
+        Leave out images that cannot be decoded, or whose flux is NaN or infinite somewhere,
+        instead of refusing the source.
     scale_16_bit
         Divide 16-bit values by 257 instead of refusing them.
+    stretch
+        How float32 flux becomes network input; default that of the source, and where it has
+        none, `survey_stretch` of the packed images.
     joined
         Table whose features are added to the images of the same names.
     overwrite
@@ -87,14 +95,28 @@ def pack(
     decoding = Decoding(crop=crop, size=size, scale_16_bit=scale_16_bit)
     arguments = (out, decoding, exclude, joined, overwrite, progress)
     if str(source) != SIMULATED and Path(source).is_dir():
+        if stretch is not None:
+            raise InputError(f"--stretch is for flux (float32), and {source} holds 8-bit pictures")
         return _pack_folder(Path(source), labels, columns, skip_bad, *arguments)
-    if columns is not None and columns != CatalogueColumns():
+    group = columns.group if columns is not None else CatalogueColumns().group
+    if columns is not None and columns != CatalogueColumns(group=group):
         raise InputError(f"{source} has no CSV catalogue whose columns could be named")
     if out.exists() and Path(source).exists() and out.samefile(source):
         raise InputError(f"{out} is the source itself; choose another name")
-    return _pack_arrays(
-        open_image_set(source, labels=labels, decoding=decoding), str(source), *arguments
-    )
+    image_set = open_image_set(source, labels=labels, columns=columns, decoding=decoding)
+    if stretch is not None and image_set.store.dtype != torch.float32:
+        raise InputError(f"--stretch is for flux (float32), and {source} holds 8-bit pictures")
+    if stretch is not None:
+        image_set = dataclasses.replace(image_set, stretch=stretch)
+    if group != CatalogueColumns().group:
+        if Path(source).suffix.lower() not in HDF5_ENDINGS:
+            raise InputError(
+                f"{source} has no column {group!r}; --group is for catalogues and HDF5"
+            )
+        image_set = dataclasses.replace(
+            image_set, group=read_column(Path(source), image_set, group)
+        )
+    return _pack_arrays(image_set, str(source), group, skip_bad, *arguments)
 
 
 def _pack_folder(
@@ -138,7 +160,9 @@ def _pack_folder(
         store = PixelsInHdf5(temporary, writer.finish(), torch.uint8)
         packed = image_set_of_catalogue(catalogue, store, source=str(folder))
         packed = packed if joined is None else joined.onto(packed)
-        note = _note(decoding, exclude, columns) | {"skipped": len(left_out)}
+        note = _note(decoding, exclude, None if columns is None else columns.group) | {
+            "skipped": len(left_out)
+        }
         write_columns(file, _with_note(packed, note))
     return Packed(read_hdf5(out), left_out, everything - len(headers))
 
@@ -146,6 +170,8 @@ def _pack_folder(
 def _pack_arrays(
     image_set: ImageSet,
     source: str,
+    group: str,
+    skip_bad: bool,
     out: Path,
     decoding: Decoding,
     exclude: Sequence[str],
@@ -167,6 +193,12 @@ def _pack_arrays(
             total=len(image_set), desc="pack", unit="image", disable=not progress, leave=False
         ) as bar,
     ):
+        kept = _rows_with_finite_pixels(image_set, bar, skip_bad=skip_bad)
+        left_out = tuple(image_set.ids[np.setdiff1d(np.arange(len(image_set)), kept)].tolist())
+        excluded = everything - len(image_set)
+        image_set = image_set.select(kept) if left_out else image_set
+        classes = [image_set.class_names[label] for label in image_set.labels]
+        _refuse_small_classes(classes, image_set.class_names, len(left_out))
         writer = PixelWriter(file, len(image_set), image_set.store.dtype)
         for _, block in image_set.blocks():
             writer.add(crop_and_resize(block, crop=decoding.crop, size=decoding.size))
@@ -174,20 +206,50 @@ def _pack_arrays(
         provenance = {"source": source} | image_set.provenance
         store = PixelsInHdf5(temporary, writer.finish(), image_set.store.dtype)
         packed = dataclasses.replace(image_set, store=store, provenance=provenance)
-        write_columns(file, _with_note(packed, _note(decoding, exclude, None)))
-    return Packed(read_hdf5(out), (), everything - len(image_set))
+        if image_set.store.dtype == torch.float32 and image_set.stretch is None:
+            measured = survey_stretch(image_set, crop=decoding.crop, size=decoding.size)
+            packed = dataclasses.replace(packed, stretch=measured)
+        note = _note(decoding, exclude, group) | {"skipped": len(left_out)}
+        write_columns(file, _with_note(packed, note))
+    return Packed(read_hdf5(out), left_out, excluded)
 
 
-def _note(
-    decoding: Decoding, exclude: Sequence[str], columns: CatalogueColumns | None
-) -> dict[str, Any]:
+def _rows_with_finite_pixels(
+    image_set: ImageSet, bar: "tqdm[NoReturn]", *, skip_bad: bool
+) -> np.ndarray:
+    """Rows whose flux is finite; all of an 8-bit set, without reading it.
+
+    Raises
+    ------
+    InputError
+        If there are others and ``skip_bad`` is false.
+    """
+    everything = np.arange(len(image_set))
+    if image_set.store.dtype == torch.uint8:
+        return everything
+    bar.total += len(image_set)
+    good = []
+    for rows in np.array_split(everything, max(1, image_set.pixel_bytes // BLOCK_BYTES)):
+        good.append(rows[images_with_finite_pixels(image_set.store.read(rows))])
+        bar.update(len(rows))
+    kept = np.concatenate(good)
+    if len(kept) < len(everything) and not skip_bad:
+        first = image_set.ids[np.setdiff1d(everything, kept)[0]]
+        raise InputError(
+            f"{len(everything) - len(kept)} of {len(everything)} images hold pixels that are NaN "
+            f"or infinite, such as {first}; --skip-bad leaves them out"
+        )
+    return kept
+
+
+def _note(decoding: Decoding, exclude: Sequence[str], group: str | None) -> dict[str, Any]:
     """What pack did, for the provenance of the set that it writes."""
     return {
         "size": decoding.size,
         "crop": decoding.crop,
         "excluded": list(exclude),
         "scaled_16_bit": decoding.scale_16_bit,
-        "group_column": None if columns is None else columns.group,
+        "group_column": group,
     }
 
 

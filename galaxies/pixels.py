@@ -31,6 +31,13 @@ class Stretch:
         if not self.white > self.black or not self.softening > 0:
             raise InputError(f"a stretch needs white > black and softening > 0, got {self}")
 
+    def describe(self) -> str:
+        """In words, for a line of output."""
+        return (
+            f"flux from {self.black:.4g} (black) to {self.white:.4g} (white), "
+            f"linear up to {self.softening:.4g} above black"
+        )
+
     def compress(self, flux: torch.Tensor) -> torch.Tensor:
         """Flux to [0, 1]."""
         span = float(np.arcsinh((self.white - self.black) / self.softening))
@@ -47,7 +54,10 @@ def to_network(images: torch.Tensor, stretch: Stretch | None = None) -> torch.Te
     if images.dtype == torch.uint8:
         return images.to(torch.float32).mul_(2 / 255).sub_(1)
     if stretch is None:
-        raise InputError(f"{images.dtype} images need a stretch to become network input")
+        raise InputError(
+            "flux (float32) without a stretch: nothing says which flux is black and which is "
+            "white; galaxy-set pack SOURCE SET.h5 measures a stretch, or takes one by --stretch"
+        )
     return stretch.compress(images.to(torch.float32)).mul_(2).sub_(1)
 
 

@@ -206,7 +206,9 @@ def read_column(path: Path, image_set: ImageSet, name: str) -> np.ndarray:
         columns = [
             key
             for key, values in file.items()
-            if values.shape == (len(image_set),) and key not in ("ans", "ids", "split")
+            if isinstance(values, h5py.Dataset)
+            and values.shape == (len(image_set),)
+            and key not in ("ans", "labels", "ids", "split")
         ]
         if name in columns:
             values = file[name][:]

@@ -9,6 +9,7 @@ random two thirds of the fold's validation side for choices and trains on the re
 """
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -197,7 +198,10 @@ def _stratified(labels: np.ndarray, units: np.ndarray, folds: int, seed: int) ->
         result[rows] = [places[unit] for unit in unit_of[rows]]
     else:  # its cost grows with the number of units, so it sees only those that need it
         grouped = StratifiedGroupKFold(folds, shuffle=True, random_state=random_state)
-        for index, (_, own) in enumerate(grouped.split(rows, labels[rows], unit_of[rows])):
+        with warnings.catch_warnings():  # most classes have few shared units, and that is fine
+            warnings.filterwarnings("ignore", "The least populated class")
+            sides = list(grouped.split(rows, labels[rows], unit_of[rows]))
+        for index, (_, own) in enumerate(sides):
             result[rows[own]] = index
     for label in np.unique(labels[~shared]):
         counts = np.bincount(result[shared & (labels == label)], minlength=folds)

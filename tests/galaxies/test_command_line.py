@@ -3,6 +3,8 @@
 import dataclasses
 import errno
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -69,3 +71,23 @@ def test_json_takes_paths_arrays_and_tensors(capsys):
     assert config_as_json(Config()) == {"count": 3, "out": "x"}
     print_json({"a": np.arange(2), "b": torch.tensor(1.5), "c": Path("p"), "d": np.float32(2)})
     assert json.loads(capsys.readouterr().out) == {"a": [0, 1], "b": 1.5, "c": "p", "d": 2.0}
+
+
+@pytest.mark.parametrize("words", ["'--help'", ""])
+def test_a_reader_who_leaves_early_ends_the_command_in_silence(words):
+    """`gan-train --help | head` once ended in a page of Python."""
+    program = (
+        "import dataclasses, sys; from galaxies.command_line import run_command;"
+        "C = dataclasses.make_dataclass('C', [('a', int, 1)], frozen=True);"
+        f"sys.exit(run_command(C, lambda _: print('x' * 10**6), [{words}], program='thing'))"
+    )
+    command = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert command.stdout is not None
+    assert command.stderr is not None
+    command.stdout.close()
+    error = command.stderr.read()
+    command.stderr.close()
+    assert error == b""
+    assert command.wait() == 141

@@ -8,6 +8,7 @@ import torch
 
 from galaxies.errors import InputError
 from galaxies.image_set import PixelsInMemory
+from galaxies.sources import open_image_set
 
 
 def test_selection_keeps_columns_aligned(tiny_set, rng):
@@ -72,3 +73,19 @@ def test_fingerprints_tell_pixels_shape_and_dtype_apart(tiny_set):
 def test_nonsense_is_refused(tiny_set, change, complaint):
     with pytest.raises(InputError, match=complaint):
         dataclasses.replace(tiny_set, **change)
+
+
+def test_flux_that_is_no_number_is_refused_where_it_is_read(tiny_set):
+    pixels = torch.rand(120, 1, 8, 8)
+    pixels[17, 0, 2, 2] = torch.inf
+    flux = dataclasses.replace(tiny_set, store=PixelsInMemory(pixels))
+    assert flux.read(np.arange(17)).shape == (17, 1, 8, 8)
+    for reading in (lambda: flux.read(np.arange(10, 20)), lambda: flux.pixels):
+        with pytest.raises(InputError, match=f"NaN or infinite, such as {flux.ids[17]}"):
+            reading()
+
+
+def test_channels_that_stand_first_are_named_in_the_error(tmp_path):
+    np.savez(tmp_path / "a.npz", images=np.zeros((4, 3, 32, 32), np.uint8), labels=np.arange(4) % 2)
+    with pytest.raises(InputError, match=r"32 channels.*channels stand last in files"):
+        open_image_set(tmp_path / "a.npz")

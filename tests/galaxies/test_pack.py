@@ -12,6 +12,7 @@ from PIL import Image
 from galaxies.hdf5 import read_hdf5, write_hdf5
 from galaxies.image_set import ImageSet, PixelsInMemory
 from galaxies.pack import pack
+from galaxies.pixels import Stretch, to_network
 
 
 def test_a_folder_per_class_becomes_a_set(class_folder, tmp_path, galaxy_set):
@@ -121,7 +122,6 @@ def test_sub_folders_named_after_sides_are_a_split(
 
 
 def make_flux_set(count: int = 12, channels: int = 5) -> ImageSet:
-    from galaxies.pixels import Stretch
 
     generator = torch.Generator().manual_seed(1)
     return ImageSet(
@@ -240,3 +240,76 @@ def test_absolute_paths_never_become_ids(catalogue_folder, tmp_path, galaxy_set,
     ids = read_hdf5(tmp_path / "out.h5").ids.tolist()
     assert ids == [f"spiral/{index}.png" for index in range(6)] + ["far.png", "away.png"]
     assert not any(Path(name).is_absolute() for name in ids)
+
+
+def flux_file(path: Path, *, broken: int | None = None) -> np.ndarray:
+    """HDF5 of 12 images of noise of one count around 5, each with a source of up to 1,000."""
+    flux = np.random.default_rng(0).normal(5, 1, (12, 24, 24, 2)).astype(np.float32)
+    flux[:, 10:14, 10:14] += np.linspace(100, 1000, 12, dtype=np.float32)[:, None, None, None]
+    if broken is not None:
+        flux[broken, 3, 3, 1] = np.nan
+    with h5py.File(path, "w") as file:
+        file["images"] = flux
+        file["labels"] = np.arange(12) % 2
+        file["night"] = np.arange(12) // 3
+        file.create_group("notes")
+    return flux
+
+
+def test_flux_without_a_stretch_gets_one_that_is_measured(tmp_path, galaxy_set):
+    flux = flux_file(tmp_path / "flux.h5")
+    status, text, error = galaxy_set(
+        "pack", tmp_path / "flux.h5", tmp_path / "set.h5", "--size", 24, "--json"
+    )
+    assert status == 0, error
+    packed = read_hdf5(tmp_path / "set.h5")
+    stretch = packed.stretch
+    assert stretch is not None
+    assert json.loads(text)["stretch"]["black"] == stretch.black
+    assert stretch.black == pytest.approx(4, abs=0.1)  # one deviation below the sky of 5
+    assert stretch.softening == pytest.approx(3, abs=0.2)
+    assert stretch.white == pytest.approx(flux.max(), rel=1e-6)  # 99 % of 12 images are all
+    seen = to_network(packed.pixels, stretch)
+    assert -0.9 < seen.median() < -0.5  # the sky is dark but not clipped
+    assert (seen == -1).float().mean() < 0.3
+    np.testing.assert_array_equal(packed.pixels.permute(0, 2, 3, 1).numpy(), flux)
+
+
+def test_a_stretch_can_be_given_for_flux_alone(tmp_path, galaxy_set, class_folder):
+    flux_file(tmp_path / "flux.h5")
+    words = ("--size", 24, "--stretch", 0, 100, 2)
+    galaxy_set("pack", tmp_path / "flux.h5", tmp_path / "set.h5", *words)
+    assert read_hdf5(tmp_path / "set.h5").stretch == Stretch(0, 100, 2)
+    status, _, error = galaxy_set("pack", class_folder, tmp_path / "b.h5", *words)
+    assert status == 2
+    assert "8-bit" in error
+    assert not (tmp_path / "b.h5").exists()
+
+
+def test_flux_that_is_no_number_is_refused_or_left_out(tmp_path, galaxy_set):
+    flux_file(tmp_path / "flux.h5", broken=4)
+    out = tmp_path / "set.h5"
+    status, _, error = galaxy_set("pack", tmp_path / "flux.h5", out, "--size", 24)
+    assert status == 2
+    assert "row-000004" in error
+    assert "--skip-bad" in error
+    assert not out.exists()
+    status, text, _ = galaxy_set("pack", tmp_path / "flux.h5", out, "--size", 24, "--skip-bad")
+    assert status == 0
+    assert "row-000004" in text
+    packed = read_hdf5(out)
+    assert "row-000004" not in packed.ids
+    assert len(packed) == 11
+    assert torch.isfinite(packed.pixels).all()
+    assert packed.provenance["packed"]["skipped"] == 1
+
+
+def test_an_hdf5_source_is_grouped_by_any_of_its_columns(tmp_path, galaxy_set):
+    flux_file(tmp_path / "flux.h5")
+    out = tmp_path / "set.h5"
+    assert galaxy_set("pack", tmp_path / "flux.h5", out, "--size", 24, "--group", "night")[0] == 0
+    assert read_hdf5(out).group.tolist() == [str(index // 3) for index in range(12)]
+    status, _, error = galaxy_set("pack", tmp_path / "flux.h5", tmp_path / "b.h5", "--group", "day")
+    assert status == 2
+    assert "night" in error
+    assert not (tmp_path / "b.h5").exists()

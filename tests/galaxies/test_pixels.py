@@ -44,7 +44,7 @@ def test_asinh_is_the_published_formula():
 
 
 def test_flux_without_a_stretch_and_a_senseless_stretch_are_refused():
-    with pytest.raises(InputError, match="need a stretch"):
+    with pytest.raises(InputError, match="without a stretch"):
         to_network(torch.zeros(1, dtype=torch.float32))
     with pytest.raises(InputError, match="white > black"):
         Stretch(black=1, white=1, softening=1)

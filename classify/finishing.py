@@ -18,7 +18,7 @@ from classify.reference import Reference, write_reference
 from classify.repeated_views import Classifier
 from classify.samples import write_samples
 from classify.train import ClassifyTrain
-from galaxies.command_line import print_json
+from galaxies.command_line import config_as_json, print_json
 from galaxies.image_set import SPLITS, ImageSet
 
 REPORT_LEVEL = 0.9
@@ -39,6 +39,7 @@ def finish(
     test = image_set.side("test")
     metrics, coverage, probabilities = judge(classifier, reference, test)
     classifier.record |= {
+        "command": config_as_json(config),
         "data": describe_data(image_set, config, synthetic),
         "seconds": seconds,
         "metrics": metrics.as_json(),

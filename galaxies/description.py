@@ -46,8 +46,10 @@ class Description:
     mirror_pairs : tuple of (str, str)
     generator : dict or None
         Provenance of a synthetic set.
-    exact_duplicates, near_duplicates : list of [str, str]
+    exact_duplicates : list of [str, str]
         Ids of pairs.
+    near_duplicates : list of [str, str] or None
+        Ids of pairs; ``None`` where they were not looked for.
     unreadable : list of str
         What is wrong with each image that cannot be used.
     problems : list of str
@@ -66,7 +68,7 @@ class Description:
     mirror_pairs: tuple[tuple[str, str], ...]
     generator: dict[str, Any] | None
     exact_duplicates: list[tuple[str, str]]
-    near_duplicates: list[tuple[str, str]]
+    near_duplicates: list[tuple[str, str]] | None
     unreadable: list[str]
     problems: list[str]
 
@@ -91,7 +93,8 @@ class Description:
         if self.generator is not None:
             yield f"made by the generator {self.generator.get('checkpoint', 'unknown')}"
         yield f"exact duplicates: {_pairs_text(self.exact_duplicates)}"
-        yield f"near duplicates: {_pairs_text(self.near_duplicates)}"
+        near = self.near_duplicates
+        yield f"near duplicates: {'not looked for' if near is None else _pairs_text(near)}"
         for problem in self.problems:
             yield f"problem: {problem}"
         if not self.problems:
@@ -120,7 +123,8 @@ def describe(
         raise InputError(f"{source} has no CSV catalogue whose columns could be named")
     image_set = open_image_set(source, labels=labels)
     sizes = {f"{image_set.size}x{image_set.size}": len(image_set)}
-    return _describe(source, image_set, sizes, [], leaks(image_set, near=near, progress=progress))
+    report = leaks(image_set, near=near, progress=progress)
+    return _describe(source, image_set, sizes, [], report, near)
 
 
 def _describe_folder(source: str, catalogue: Catalogue, near: bool, progress: bool) -> Description:
@@ -152,7 +156,7 @@ def _describe_folder(source: str, catalogue: Catalogue, near: bool, progress: bo
         image_set = image_set_of_catalogue(good, store, source=source)
         report = leaks(image_set, near=near, progress=progress)
     unreadable = [str(catalogue.paths[row]) for row in bad]
-    return _describe(source, image_set, dict(sizes.most_common()), unreadable, report)
+    return _describe(source, image_set, dict(sizes.most_common()), unreadable, report, near)
 
 
 def _describe(
@@ -161,6 +165,7 @@ def _describe(
     sizes: dict[str, int],
     unreadable: list[str],
     report: LeakReport,
+    near: bool,
 ) -> Description:
     names = image_set.class_names
     split = None
@@ -191,7 +196,7 @@ def _describe(
         mirror_pairs=image_set.mirror_pairs or (),
         generator=image_set.provenance.get("generator"),
         exact_duplicates=_ids_of(image_set, report.exact),
-        near_duplicates=_ids_of(image_set, report.near),
+        near_duplicates=_ids_of(image_set, report.near) if near else None,
         unreadable=unreadable,
         problems=problems,
     )

@@ -36,6 +36,7 @@ def test_a_checkpoint_is_whole(checkpoint: Path, little_set: ImageSet) -> None:
         "double": 6, "round": 15, "elongated": 9,
     }  # fmt: skip
     assert description["record"]["training"]["parameters"] == 486_035
+    assert description["record"]["command"]["calibration_share"] > 0  # flags beyond training
     card = (checkpoint / "card.md").read_text()
     assert "| double | 12 | 6 | 6 |" in card
     assert "double has 6 test images" in card

@@ -57,3 +57,11 @@ def test_channels_groups_features_and_generator(tiny_set, tmp_path, galaxy_set):
     assert "features: size, colour" in text
     assert "made by the generator checkpoints/x" in text
     assert "problem: 3 groups stand on two sides of the split" in text
+
+
+def test_what_was_not_looked_for_is_not_called_absent(tiny_set, tmp_path, galaxy_set):
+    write_hdf5(tiny_set, tmp_path / "set.h5")
+    _, text, _ = galaxy_set("info", tmp_path / "set.h5", "--exact-only")
+    assert "near duplicates: not looked for" in text
+    _, text, _ = galaxy_set("info", tmp_path / "set.h5", "--exact-only", "--json")
+    assert json.loads(text)["near_duplicates"] is None

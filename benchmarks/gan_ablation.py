@@ -275,14 +275,16 @@ class Bench:
                 "kid_error": verdict.kid_error,
                 "fd": frechet_distance_of_features(reals, features),
                 "kid_all_reals": kid(both, features) if not real else kid(reals, trained),
-                "precision": manifold.precision,
-                "recall": manifold.recall,
-                "coverage": manifold.coverage,
+                # The training images are among the reals: they would score 1 by construction.
+                "precision": None if real else manifold.precision,
+                "recall": None if real else manifold.recall,
+                "coverage": None if real else manifold.coverage,
                 "diversity": verdict.diversity,
             }
             if name == "classifier":
                 found |= {
-                    "agreement": verdict.agreement,
+                    # Nor is the classifier's own training set a floor.
+                    "agreement": verdict.agreement_real if real else verdict.agreement,
                     "agreement_real": verdict.agreement_real,
                     "copying": 0.0 if real else verdict.copying,
                     "nearness": verdict.nearness,

@@ -65,6 +65,8 @@ class GenerateConfig:
             raise InputError(f"--keep must be above 0, at most 1, got {self.keep}")
         if (self.keep < 1) != (self.by is not None):
             raise InputError("--keep below 1 and --by belong together, such as --keep 0.5 --by ...")
+        if self.interpolation and (self.by is not None or self.scores):
+            raise InputError("--interpolation shows a path: there is nothing to score or to choose")
 
 
 def run(config: GenerateConfig) -> None:

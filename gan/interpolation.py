@@ -8,7 +8,15 @@ from torch import Tensor
 from gan.sampling import CHUNK, Drawn, LoadedGenerator, draw_chunk, render
 
 
-def walk(loaded: LoadedGenerator, index: int, *, stops: int, between: int, seed: int) -> Tensor:
+def walk(
+    loaded: LoadedGenerator,
+    index: int,
+    *,
+    stops: int,
+    between: int,
+    seed: int,
+    truncation: float = 1.0,
+) -> Tensor:
     """A closed walk of ``stops`` latents with ``between`` images from one to the next.
 
     Noise and symmetry stay those of the first stop, so that only the galaxy changes. Latents
@@ -40,6 +48,7 @@ def walk(loaded: LoadedGenerator, index: int, *, stops: int, between: int, seed:
                     noise=None if drawn.noise is None else drawn.noise[same],
                 ),
                 index,
+                truncation,
             ).cpu()
         )
     return torch.cat(images)

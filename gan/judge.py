@@ -88,11 +88,10 @@ class Judge:
         self.train_pixels = thumbnails(train.pixels)
         self.validation_pixels = thumbnails(validation.pixels)
         self.linear = _discriminant(self.train_features, self.train_labels)
-        permutation = train.mirror_permutation()
-        twins = {index: int(permutation[index]) for index in range(len(permutation))}
+        self.twins = train.mirror_permutation().tolist()
         self.symmetries = {
             index: [e for e in range(SYMMETRIES) if twin == index or not _mirrors(e)]
-            for index, twin in twins.items()
+            for index, twin in enumerate(self.twins)
         }
 
     def features(self, pixels: Tensor) -> np.ndarray:
@@ -148,25 +147,57 @@ class Judge:
         A blurred image is near everything, training and held-out alike, so the first number does
         not mistake blur for copying.
         """
-        train = self.train_pixels[torch.from_numpy(self.train_labels == index)]
-        held_out = self.validation_pixels[torch.from_numpy(self.validation_labels == index)]
-        elements = self.symmetries[index]
-        to_train = nearest_distance(images, train, elements)
-        to_held_out = nearest_distance(images, held_out, elements)
+        twin = self.twins[index]
+        train = views_of_class(self.train_pixels, self.train_labels, index, twin)
+        held_out = views_of_class(self.validation_pixels, self.validation_labels, index, twin)
+        own = self.validation_pixels[torch.from_numpy(self.validation_labels == index)]
+        to_train = nearest_distance(images, train)
+        to_held_out = nearest_distance(images, held_out)
         expected = len(train) / (len(train) + len(held_out))
         share = float((to_train < to_held_out).double().mean())
-        usual = nearest_distance(held_out, train, elements).median()
+        usual = nearest_distance(own, train).median()
         nearness = float(to_train.median() / usual.clamp_min(1e-12))
         return max(0.0, (share - expected) / (1 - expected)), nearness
 
 
-def nearest_distance(images: Tensor, references: Tensor, elements: list[int]) -> Tensor:
-    """(n,) root mean square distance of images to the nearest reference under symmetries."""
+@dataclass(frozen=True)
+class ClassViews:
+    """All images that show one class: its own, and the mirrored ones of its twin.
+
+    Attributes
+    ----------
+    parts : tuple of (Tensor, list of int)
+        (n, C, S, S) images, and the symmetries under which they belong to the class.
+    """
+
+    parts: tuple[tuple[Tensor, list[int]], ...]
+
+    def __len__(self) -> int:
+        return sum(len(images) for images, _ in self.parts)
+
+
+def views_of_class(pixels: Tensor, labels: np.ndarray, index: int, twin: int) -> ClassViews:
+    """The views of class ``index`` among ``pixels``; ``twin`` is the class of its mirror image.
+
+    A class that is its own twin has all eight symmetries. A clockwise spiral has the four
+    rotations, and so has each anticlockwise one once it is mirrored: a generator learns from both.
+    """
+    of_class = {name: pixels[torch.from_numpy(labels == name)] for name in {index, twin}}
+    if twin == index:
+        return ClassViews(((of_class[index], list(range(SYMMETRIES))),))
+    mirrored = [element for element in range(SYMMETRIES) if _mirrors(element)]
+    turned = [element for element in range(SYMMETRIES) if not _mirrors(element)]
+    return ClassViews(((of_class[index], turned), (of_class[twin], mirrored)))
+
+
+def nearest_distance(images: Tensor, references: ClassViews) -> Tensor:
+    """(n,) root mean square distance of images (n, C, S, S) to the nearest view of a class."""
     best = torch.full((len(images),), torch.inf)
     flat = images.flatten(1)
-    for element in elements:
-        turned = apply_symmetry(references, torch.full((len(references),), element))
-        best = torch.minimum(best, torch.cdist(flat, turned.flatten(1)).min(dim=1).values)
+    for others, elements in references.parts:
+        for element in elements if len(others) else ():
+            turned = apply_symmetry(others, torch.full((len(others),), element))
+            best = torch.minimum(best, torch.cdist(flat, turned.flatten(1)).min(dim=1).values)
     return best / flat.shape[1] ** 0.5
 
 

@@ -196,7 +196,8 @@ class MinibatchDeviation(nn.Module):
     """Append one plane: the mean deviation of the features within groups of four images.
 
     A generator that repeats itself gives itself away (Karras et al. 2018, section 3). Groups
-    are neighbours in the batch, so a batch cut into contiguous parts has the same groups.
+    are neighbours in the batch, so a batch cut into contiguous parts has the same groups. A batch
+    that four does not divide is one group.
     """
 
     GROUP = 4

@@ -29,7 +29,7 @@ def write_synthetic_set(
     as_set = choices.out.suffix.lower() in HDF5_ENDINGS
     if not as_set:
         _refuse_what_png_cannot_hold(loaded)
-    scorer = Scorer(loaded) if choices.by or choices.scores else None
+    scorer = Scorer(loaded, by=choices.by) if choices.by or choices.scores else None
     needed = -(-choices.count // choices.keep) if choices.keep < 1 else choices.count
     images: list[torch.Tensor] = []
     scores: list[np.ndarray | None] = []
@@ -80,10 +80,19 @@ def write_interpolation(
 ) -> dict[str, Any]:
     """Write ``strip.png`` and ``film.gif``: a closed walk through latents of each class."""
     assert choices.out is not None
-    strips, films = [], []
+    strips: list[torch.Tensor] = []
+    films: list[torch.Tensor] = []
     for index in classes:
-        strips.append(walk(loaded, index, stops=4, between=2, seed=choices.seed))
-        films.append(walk(loaded, index, stops=6, between=16, seed=choices.seed))
+        for pieces, stops, between in ((strips, 4, 2), (films, 6, 16)):
+            path = walk(
+                loaded,
+                index,
+                stops=stops,
+                between=between,
+                seed=choices.seed,
+                truncation=choices.truncation,
+            )
+            pieces.append(path)
     with whole_folder(choices.out, overwrite=choices.overwrite, marks=MARKS) as folder:
         save_picture(grid(torch.cat(strips), len(strips[0])), folder / "strip.png")
         save_film(torch.cat(films), folder / FILM)

@@ -60,8 +60,11 @@ def save_film(images: Tensor, path: Path, *, milliseconds: int = 60, scale: int 
         )
 
 
-def save_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
-    """Plot the losses and, where they were measured, KID and overfitting by class."""
+def save_curve(rows: Sequence[dict[str, Any]], path: Path, kept_step: int) -> None:
+    """Plot the losses and, where they were measured, KID and overfitting by class.
+
+    ``kept_step`` is that whose weights are kept.
+    """
     from matplotlib.figure import Figure  # no pyplot: it keeps global state
 
     steps = [row for row in rows if row["kind"] == "training"]
@@ -81,8 +84,9 @@ def save_curve(rows: Sequence[dict[str, Any]], path: Path) -> None:
             values = [row["kid"][name] for row in judged]
             places = [row["images"] / 1e3 for row in judged]
             axes[1].plot(places, values, marker="o", markersize=3, label=name)
-        best = min(judged, key=lambda row: row["score"])
-        axes[1].axvline(best["images"] / 1e3, linestyle=":", color="grey", label="chosen")
+        kept = [row["images"] / 1e3 for row in judged if row["step"] == kept_step]
+        for place in kept:
+            axes[1].axvline(place, linestyle=":", color="grey", label="chosen")
         axes[1].set(ylabel="KID to validation")
         axes[1].legend()
     if watched:

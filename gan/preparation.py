@@ -92,6 +92,7 @@ def prepare(config: TrainConfig, images: ImageSet) -> Preparation:
     if images.is_synthetic:
         raise InputError("the set is synthetic: a generator learns from real images only")
     parts = resolve_parts(config.recipe, config)
+    _refuse_late_class(parts, config.size)
     width = config.width or default_width(config.recipe, choose_device(config.device).type)
     side = images.side("train")
     present = [int(index) for index in np.flatnonzero(side.counts() >= 2)]
@@ -142,6 +143,17 @@ def prepare(config: TrainConfig, images: ImageSet) -> Preparation:
     )
 
 
+def _refuse_late_class(parts: Parts, size: int) -> None:
+    """A generator whose last layer lies below ``class_from`` would ignore the class."""
+    last = size // 2 if parts.generator == "convolutional" else size
+    if parts.class_from > last:
+        raise InputError(
+            f"--class-from {parts.class_from} lies beyond the last layer with a class of a "
+            f"{parts.generator} generator of {size} pixels, {last}: its images would ignore the "
+            "class"
+        )
+
+
 def build_step(
     preparation: Preparation,
     config: TrainConfig,
@@ -190,7 +202,9 @@ def choose_precision(
     if config.precision != "auto":
         return torch.float32 if config.precision == "float32" else torch.bfloat16
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        # Emulated bfloat16, as on cards before Ampere, is many times slower than float32.
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if native else torch.float32
     seconds = {
         dtype: [seconds_per_image(preparation, config, device, dtype) for _ in range(TRIALS)]
         for dtype in (torch.float32, torch.bfloat16)

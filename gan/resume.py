@@ -69,7 +69,7 @@ def named_on_command_line(words: Sequence[str]) -> list[str]:
     """Fields whose flag stands among the words of a command line."""
     flags = {word.split("=")[0] for word in words if word.startswith("--")}
     aliases = {"class": "classes"}
-    names = [flag.removeprefix("--").replace("-", "_") for flag in flags]
+    names = [flag.removeprefix("--").removeprefix("no-").replace("-", "_") for flag in flags]
     return [aliases.get(name, name) for name in names]
 
 

@@ -4,6 +4,7 @@ A generator makes good and bad images; a judge that never saw them can throw out
 strict a choice returns what the judge already knows, so the share is stated with the set.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ from torch import Tensor
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 from galaxies.pixels import to_network
-from galaxies.symmetry import SYMMETRIES
-from gan.judge import class_probabilities_of, nearest_distance, thumbnails
+from gan.judge import class_probabilities_of, nearest_distance, thumbnails, views_of_class
 from gan.judge_training import trained_extractor
+from gan.networks import MinibatchDeviation
 from gan.sampling import LoadedGenerator, load_discriminator
 from gan.training_data import resize_set
 
@@ -24,35 +25,51 @@ SCORE_NAMES = ("discriminator", "classifier", "distance")
 image of the class, in units of that between training images."""
 
 _BATCH = 64
+_MOST_COMPARED = 100  # training images whose own nearest neighbour is looked for
 
 
 class Scorer:
     """Scores images of one generator.
 
     The training images are read again from the set that the checkpoint names, and checked
-    against the fingerprints that it holds.
+    against the fingerprints that it holds. A generator of one class has no classifier, so its
+    images have NaN in that column.
+
+    Raises
+    ------
+    InputError
+        If the images are to be chosen ``by`` a classifier that there cannot be.
     """
 
-    def __init__(self, loaded: LoadedGenerator) -> None:
+    def __init__(self, loaded: LoadedGenerator, *, by: str | None = None) -> None:
         assert loaded.checkpoint is not None
         self.loaded = loaded
         self.discriminator = load_discriminator(loaded)
         self.train = training_images(loaded, loaded.checkpoint)
-        self.extractor = trained_extractor(
-            loaded.checkpoint,
-            self.train,
-            seed=int(loaded.description.command["seed"]),
-            device=loaded.device,
-            progress=True,
-        )
-        self.probabilities = class_probabilities_of(self.extractor, self.train)
+        self.probabilities: Callable[[Tensor], np.ndarray] | None = None
+        if len(np.unique(self.train.labels)) > 1:
+            extractor = trained_extractor(
+                loaded.checkpoint,
+                self.train,
+                seed=int(loaded.description.command["seed"]),
+                device=loaded.device,
+                progress=True,
+            )
+            self.probabilities = class_probabilities_of(extractor, self.train)
+        elif by == "classifier":
+            raise InputError(
+                f"{loaded.checkpoint} was trained on one class, and a classifier needs two; "
+                "choose --by discriminator or --by distance"
+            )
 
     def score(self, index: int, images: Tensor) -> np.ndarray:
         """(n, 3) float64 scores of (n, C, S, S) stored pixels of class ``index``."""
         return np.stack(
             [
                 self._logits(index, images),
-                self.probabilities(images)[:, index],
+                np.full(len(images), np.nan)
+                if self.probabilities is None
+                else self.probabilities(images)[:, index],
                 self._distances(index, images),
             ],
             axis=1,
@@ -64,23 +81,27 @@ class Scorer:
         label = list(description.data.made).index(index)
         conditioning = torch.tensor(self.loaded.conditioning, device=device)
         logits = []
-        for block in images.split(_BATCH):
+        # Whole groups of four, as in training; the last one is filled with the first images.
+        filled = -(-len(images) // MinibatchDeviation.GROUP) * MinibatchDeviation.GROUP
+        for block in images[torch.arange(filled) % len(images)].split(_BATCH):
             seen = to_network(block.to(device), description.data.flux_stretch)
             labels = torch.full((len(block),), label, device=device)
             logits.append(self.discriminator(seen, labels, conditioning).cpu())
-        return torch.cat(logits).double().numpy()
+        return torch.cat(logits)[: len(images)].double().numpy()
 
     def _distances(self, index: int, images: Tensor) -> np.ndarray:
-        own = thumbnails(self.train.of_classes([index]).pixels)
-        elements = list(range(SYMMETRIES))
-        usual = torch.stack(
-            [
-                nearest_distance(own[i : i + 1], torch.cat([own[:i], own[i + 1 :]]), elements)[0]
-                for i in range(min(len(own), 100))
-            ]
-        ).median()
-        distances = nearest_distance(thumbnails(images), own, elements)
-        return (distances / usual.clamp_min(1e-12)).double().numpy()
+        twin = int(self.train.mirror_permutation()[index])
+        shown = self.train.of_classes(sorted({index, twin}))
+        pixels, labels = thumbnails(shown.pixels), shown.labels
+        own = np.flatnonzero(labels == index)
+        usual = []
+        for row in own[:_MOST_COMPARED]:
+            others = np.delete(np.arange(len(labels)), row)
+            rest = views_of_class(pixels[torch.from_numpy(others)], labels[others], index, twin)
+            usual.append(nearest_distance(pixels[row : row + 1], rest)[0])
+        references = views_of_class(pixels, labels, index, twin)
+        distances = nearest_distance(thumbnails(images), references)
+        return (distances / torch.stack(usual).median().clamp_min(1e-12)).double().numpy()
 
 
 def chosen_rows(table: np.ndarray, by: str, count: int) -> np.ndarray:

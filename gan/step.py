@@ -14,6 +14,7 @@ from torch import Tensor, distributed, nn
 
 from gan.augmentation import DRAWS, augment
 from gan.build import NetworkShape, build_discriminator, build_generator
+from gan.networks import MinibatchDeviation
 from gan.objective import (
     class_bound_penalty,
     discriminator_loss,
@@ -213,7 +214,8 @@ class TrainingStep:
             fakes, fake_labels = self._fakes_seen(fakes, labels, uniforms, 0)
         seen.requires_grad_(penalised and parts.r1 > 0)
         fakes.requires_grad_(penalised and parts.r2 > 0)
-        if self.discriminator.has_batch_norm:  # its statistics must not mix the two
+        # Statistics of batches, or of groups of four, must not mix the two.
+        if self.discriminator.has_batch_norm or len(seen) % MinibatchDeviation.GROUP:
             real = self._judge(seen, labels, conditioning)
             fake = self._judge(fakes, fake_labels, conditioning)
         else:
@@ -382,6 +384,11 @@ class TrainingStep:
             for number, group in enumerate(optimizer.param_groups):
                 named[f"{name}_optimizer.rate.{number}"] = group["lr"]
         return named
+
+    def is_finite(self) -> bool:
+        """Whether no tensor that a later step depends on holds NaN or infinity."""
+        found = [torch.isfinite(tensor).all() for tensor in self.tensors().values()]
+        return bool(torch.stack(found).all())
 
     def snapshot(self) -> dict[str, Tensor]:
         """Copies of `tensors` and of the state of the random generator, on the host."""

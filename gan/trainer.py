@@ -1,6 +1,7 @@
 """The run: time, logs, looks at the images, saves, guards; the step itself is `gan.step`."""
 
 import contextlib
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ from gan.checkpoint import (
     write_training_images,
     write_weights,
 )
-from gan.graphs import make_stepper
+from gan.graphs import GraphStepper, make_stepper
 from gan.judge import Extractor, Judge
 from gan.judge_training import trained_extractor, why_no_judge
 from gan.pictures import grid, save_curve, save_picture
@@ -164,8 +165,8 @@ class Run:
         self.last_look = 0  # step at which the sums began
         self.rollbacks = 0
         self.warned: list[str] = []
-        self.told_duration = False
-        self.best: dict[str, Any] = {"score": None, "step": 0, "kid": {}}
+        self.told_duration = self.told_eager = False
+        self.best: dict[str, Any] = {"rank": None, "step": 0, "kid": {}}
         if state:
             self._take_up(state)
         self.last_good = self.step.snapshot()
@@ -210,6 +211,11 @@ class Run:
                         continue
                     tick = (now, self.number)
                 if self.number % config.steps_between_evaluations == 0 or at_end:
+                    if self._any_broken(not self.step.is_finite()):
+                        self._roll_back()
+                        tick = (time.perf_counter(), self.number)
+                        bar.n = self.number
+                        continue
                     self._evaluate()
                     tick = (time.perf_counter(), self.number)
                 if self.processes.leads and time.monotonic() - last_save >= config.save_seconds:
@@ -244,9 +250,10 @@ class Run:
         """How much the class mattered in the last step."""
         schedule = self.step.schedule
         length = schedule.condition_full - schedule.condition_from
+        last = max(self.number - 1, 0)
         if length <= 0:
-            return 1.0
-        return min(1.0, max(0.0, (self.number - 1 - schedule.condition_from) / length))
+            return float(last >= schedule.condition_from)
+        return min(1.0, max(0.0, (last - schedule.condition_from) / length))
 
     def _resumed_state(self) -> dict[str, Any] | None:
         if not self.config.resume:
@@ -271,12 +278,27 @@ class Run:
         self.rollbacks = state["rollbacks"]
         self.warned = list(state["warned"])
         self.best = dict(state["best"])
+        if "rank" not in self.best:  # a run begun before weights that copy had a rank
+            score = self.best.pop("score")
+            self.best["rank"] = None if score is None else [float(score == math.inf), 0.0, score]
         self.step.schedule = type(self.step.schedule)(*state["schedule"])
-        self.step.restore(state["tensors"])
+        if len(state["tensors"]["random"]) == len(self.step.random.get_state()):
+            self.step.restore(state["tensors"])
+            return
+        # The generators of a CPU and of a GPU have nothing in common.
+        fresh = self.step.random.manual_seed(self.config.seed + 1_000_003 * self.number)
+        self.step.restore(state["tensors"] | {"random": fresh.get_state()})
+        self._say(
+            f"the run was begun on another kind of device than {self.step.device.type}: its random "
+            "numbers begin anew, so the result will differ from an uninterrupted run"
+        )
 
     def _save(self) -> None:
-        """Write the state of this moment; other processes hold the same one."""
-        if not self.processes.leads:
+        """Write the state of this moment; other processes hold the same one.
+
+        A state that holds a NaN is not written: the one before it stays.
+        """
+        if not self.processes.leads or not self.step.is_finite():
             return
         if not (self.folder / "weights.safetensors").exists():
             self._write_weights()
@@ -322,7 +344,7 @@ class Run:
         if self.step.held_out is not None:
             row["overfitting"] = self._by_class(self.step.overfitting)
             row["probabilities"] = self._by_class(self.step.probability)
-        if guards.is_broken(row):
+        if self._any_broken(guards.is_broken(row)):
             self._roll_back()
             return False
         self._append(row)
@@ -332,10 +354,17 @@ class Run:
             refresh=False,
         )
         self._say_if_long(steps_per_second)
+        if isinstance(self.stepper, GraphStepper) and self.stepper.reason and not self.told_eager:
+            self.told_eager = True
+            self._say(f"no CUDA graphs, so steps are slower: {self.stepper.reason}")
         if self.config.guards != "off":
             self._report(guards.discriminator_has_won(self.rows), "discriminator")
             self._report(guards.discriminator_is_silent(self.rows), "silent discriminator")
         return True
+
+    def _any_broken(self, broken: bool) -> bool:
+        """Whether any process found a NaN: all roll back, or none."""
+        return any_process(broken, self.processes.device)
 
     def _by_class(self, values: Tensor) -> dict[str, float]:
         names = self.preparation.data.class_names
@@ -390,20 +419,44 @@ class Run:
         if self.judge is not None:
             self._judge(generator, row)
         self._append(row)
-        # Without a judge the last weights are kept.
-        score = row.get("score", -float(self.number))
-        ready = self._conditioning() == 1.0 or self.number == self.config.steps
-        # Real training images would have a KID of 0: a copy must not win by being one.
-        sound = not row.get("copied")
-        if self.best["score"] is None or (ready and sound and score < self.best["score"]):
-            kid = dict(row.get("kid", {}))
-            # Weights from before the class mattered fully never win over later ones.
-            kept = score if ready and sound else float("inf")
-            self.best = {"score": kept, "step": self.number, "kid": kid}
+        rank = self._rank(row)
+        if self.best["rank"] is None or rank < self.best["rank"]:
+            self.best = {"rank": rank, "step": self.number, "kid": dict(row.get("kid", {}))}
             self._write_weights()
         if time.monotonic() - self.last_curve > CURVE_SECONDS:
             self.last_curve = time.monotonic()
-            save_curve(self.rows, self.folder / "curve.png")
+            save_curve(self.rows, self.folder / "curve.png", self.best["step"])
+
+    def _rank(self, row: dict[str, Any]) -> list[float]:
+        """What an evaluation is compared by; the least is kept.
+
+        Weights from before the class mattered fully never win over later ones. Real training
+        images would have a KID of 0, so a copy must not win by being one; where all copy, the
+        one that does so least is kept. Without a judge the last weights are.
+        """
+        early = self._conditioning() < 1.0 and self.number < self.config.steps
+        copied = row.get("copied", [])
+        if copied:
+            score = max(row["verdicts"][name]["copying"] for name in copied)
+        else:
+            score = row.get("score", -float(self.number))
+        return [float(early), float(bool(copied)), float(score)]
+
+    def _say_what_was_kept(self) -> None:
+        if self.best["rank"] is None:
+            return
+        early, copied, score = self.best["rank"]
+        if copied:
+            self._say(
+                f"the weights that are kept, of step {self.best['step']}, copy training images "
+                f"({100 * score:.0f} % more often nearest to them than chance), and every other "
+                "judged step does so more: generated images add nothing new; train for fewer steps"
+            )
+        elif early:
+            self._say(
+                f"the weights that are kept, of step {self.best['step']}, are from before the "
+                "class mattered fully; train for more steps"
+            )
 
     def _judge(self, generator: LoadedGenerator, row: dict[str, Any]) -> None:
         assert self.judge is not None
@@ -526,7 +579,8 @@ class Run:
 
     def _finish(self) -> None:
         if self.rows:
-            save_curve(self.rows, self.folder / "curve.png")
+            save_curve(self.rows, self.folder / "curve.png", self.best["step"])
+        self._say_what_was_kept()
         write_card(self.folder, self.description, self.rows, self.best, self.step)
 
 

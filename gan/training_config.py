@@ -104,5 +104,15 @@ def default_width(recipe: RecipeName, device_type: str) -> float:
     return CPU_WIDTH if recipe == "tail" and device_type == "cpu" else 1.0
 
 
-RUN_ONLY = ("resume", "overwrite", "dry_run", "json", "out", "device", "save_seconds", "data")
+RUN_ONLY = (
+    "resume",
+    "overwrite",
+    "dry_run",
+    "json",
+    "out",
+    "device",
+    "save_seconds",
+    "data",
+    "cuda_graphs",
+)
 """Fields that do not change what is learned (the images themselves are compared instead)."""

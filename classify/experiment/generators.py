@@ -79,7 +79,6 @@ def fold_images(image_set: ImageSet, fold: Fold) -> ImageSet:
 
 def train_generator(unit: GeneratorUnit, images: ImageSet, folder: Path, device: str) -> None:
     """Train with `gan.trainer`, going on where a killed training stopped."""
-    from gan.checkpoint import CONFIG
     from gan.trainer import train
     from gan.training_config import TrainConfig
 
@@ -89,7 +88,7 @@ def train_generator(unit: GeneratorUnit, images: ImageSet, folder: Path, device:
         out=folder,
         size=images.size,
         device="cuda" if device.startswith("cuda") else "cpu",
-        resume=(folder / CONFIG).is_file(),
+        resume=(folder / STATE).is_file(),  # absent where the training was killed at once
         save_seconds=30.0,
     )
     train(config, images, folder, progress=False)

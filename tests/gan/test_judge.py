@@ -53,3 +53,20 @@ def test_mirror_classes_are_seen_under_rotations_alone(sides):
     assert len(judge.symmetries[0]) == 8
     assert len(judge.symmetries[1]) == 4
     assert np.isfinite(judge.judge(1, test.of_classes([1]).pixels).kid)
+
+
+def test_copies_of_mirrored_twins_are_copies(sides):
+    """Half of the images of a class with a mirror twin are made from the twin's."""
+    train, validation, test = (
+        dataclasses.replace(side, mirror_pairs=(("round", "elongated"),)) for side in sides
+    )
+    judge = Judge(corners, train, validation)
+    round_, elongated = train.class_index("round"), train.class_index("elongated")
+
+    def both(side):
+        twins = side.of_classes([elongated]).pixels
+        mirrored = apply_symmetry(twins, torch.ones(len(twins), dtype=torch.int64))
+        return torch.cat([side.of_classes([round_]).pixels, mirrored])
+
+    assert judge.judge(round_, both(train)).copying > 0.95
+    assert judge.judge(round_, both(test)).copying < 0.4

@@ -163,6 +163,12 @@ def test_class_enters_late_where_asked(generator_name):
         styles = ours.styles(torch.ones(1, ours.latent), torch.tensor([1]), FULL)
         shared = ours.styles(torch.ones(1, ours.latent), torch.tensor([1]), torch.tensor(0.0))
         assert (styles - shared).abs().max() > 1e-4
+        seen = []
+        for to_image in ours.to_images:
+            to_image.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        ours(torch.ones(2, ours.latent), torch.tensor([0, 1]), FULL)
+        differ = {features.shape[-1]: not torch.equal(*features) for features in seen}
+        assert differ == {4: False, 8: False, 16: False, 32: True}
     assert len(ours.class_tables()) == (1 if generator_name == "style" else 0)
     early, _ = build(dataclasses.replace(parts, class_from=8), classes=2, size=32, width=0.25)
     assert len(early.class_tables()) == (1 if generator_name == "style" else 4)

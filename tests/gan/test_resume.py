@@ -214,3 +214,21 @@ def test_log_is_cut_back_to_the_resumed_step(tiny_config, tiny_set, tmp_path):
     steps = [row["step"] for row in read_log(folder)]
     assert steps == sorted(steps)
     assert max(steps) == 16
+
+
+def test_a_run_of_another_kind_of_device_goes_on_with_new_random_numbers(
+    tiny_config, tiny_set, tmp_path, capsys
+):
+    """A CUDA generator's state has 16 bytes; it once ended in a page of Python."""
+    folder = tmp_path / "run"
+    train(tiny_config(steps=6), tiny_set, folder, progress=False)
+    state = read_state(folder)
+    state["tensors"]["random"] = torch.zeros(16, dtype=torch.uint8)
+    torch.save(state, folder / "state.pt")
+    outcome = train(tiny_config(steps=12, resume=True), tiny_set, folder, progress=False)
+    assert outcome.step == 12
+    assert "another kind of device" in capsys.readouterr().err
+
+
+def test_a_negated_flag_is_a_named_one():
+    assert set(named_on_command_line(["--no-cuda-graphs", "--steps=5"])) == {"cuda_graphs", "steps"}

@@ -170,6 +170,16 @@ def test_probability_rises_while_the_discriminator_overfits_and_falls_after(make
     assert step.probability.tolist() == pytest.approx([0.3 - 5 * 8 / 100_000] * 3, abs=1e-6)
 
 
+@pytest.mark.parametrize(("batch_size", "seen"), [(8, [16, 8]), (10, [10, 10, 10])])
+def test_groups_of_the_deviation_never_mix_real_and_generated(make_step, batch_size, seen):
+    """A batch of 10 once had groups of two real and two generated images."""
+    step = make_step(batch_size=batch_size, r1=0.0)
+    counts = []
+    step.discriminator.register_forward_pre_hook(lambda _, inputs: counts.append(len(inputs[0])))
+    advance(step, 1)
+    assert counts == seen
+
+
 def test_the_class_ramps_in(make_step):
     step = make_step(steps=100, condition_from=0.1, condition_full=0.3)
     seen = []

@@ -99,6 +99,29 @@ def test_nan_rolls_back_once_and_says_so(tiny_config, tiny_set, tmp_path, monkey
     assert [r["kind"] for r in read_log(folder)].count("rollback") == 1
 
 
+def test_nan_between_two_looks_never_becomes_what_is_rolled_back_to(
+    tiny_config, tiny_set, tmp_path, monkeypatch, capsys
+):
+    """Evaluations fall between the looks of the log; they too must not keep a NaN."""
+    original = TrainingStep.run
+    poisoned = []
+
+    def poison(self, penalised):
+        original(self, penalised)
+        if int(self.step_count) == 11 and not poisoned:
+            poisoned.append(True)
+            with torch.no_grad():
+                next(self.generator.parameters()).fill_(float("nan"))
+
+    monkeypatch.setattr(TrainingStep, "run", poison)
+    folder = tmp_path / "run"
+    config = tiny_config(evaluate_every=6, log_every=5, steps=14)
+    train(config, tiny_set, folder, progress=False)
+    assert "NaN at step 12; rolled back to step 6" in capsys.readouterr().err
+    assert all(t.isfinite().all() for t in read_weights(folder).values())
+    assert read_state(folder)["number"] == 14
+
+
 def test_nan_twice_stops(tiny_config, tiny_set, tmp_path, monkeypatch):
     original = TrainingStep.run
 
@@ -283,3 +306,40 @@ def test_a_checkpoint_that_copies_is_not_chosen_however_good(
     assert second["score"] < first["score"]
     assert (first["copied"], second["copied"]) == ([], ["double"])
     assert outcome.chosen_step == 6
+
+
+def test_where_every_checkpoint_copies_the_one_that_does_least_is_kept_and_it_is_said(
+    tiny_config, tiny_set, tmp_path, monkeypatch, capsys
+):
+    """It was once the first one, from before the class mattered, in silence."""
+    train_side = tiny_set.side("train").of_classes([0])
+    copies = shrink(train_side.pixels)
+    half = torch.cat([copies, shrink(tiny_set.side("test").of_classes([0]).pixels)[:2]])
+    looks = iter([shrink(tiny_set.side("test").of_classes([0]).pixels), copies, half, copies])
+    monkeypatch.setattr("gan.trainer.generate", lambda *arguments: next(looks))
+    config = tiny_config(evaluate_every=3, condition_from=0.1, condition_full=0.4, guards="off")
+    folder = tmp_path / "run"
+    outcome = train(config, tiny_set, folder, extractor=coarse_pixels, progress=False)
+    judged = [r for r in read_log(folder) if r["kind"] == "evaluation"]
+    assert [bool(r["copied"]) for r in judged] == [False, True, True, True]
+    assert outcome.chosen_step == 9
+    assert "of step 9, copy training images" in capsys.readouterr().err
+
+
+def test_weights_from_before_a_class_that_comes_at_once_are_never_chosen(
+    tiny_config, tiny_set, tmp_path, monkeypatch
+):
+    """With --condition-from equal to --condition-full the class has no ramp, but a beginning."""
+    good = shrink(tiny_set.side("test").of_classes([0]).pixels)
+    looks = iter([good, good[:1].repeat(16, 1, 1, 1)])
+    monkeypatch.setattr("gan.trainer.generate", lambda *arguments: next(looks))
+    config = tiny_config(condition_from=0.9, condition_full=0.9, guards="off")
+    outcome = train(config, tiny_set, tmp_path / "run", extractor=coarse_pixels, progress=False)
+    assert outcome.chosen_step == 12
+    assert read_weights(tmp_path / "run")["conditioning"] == 1.0
+
+
+def test_a_class_beyond_the_last_layer_is_refused(tiny_config, tiny_set, tmp_path):
+    config = tiny_config(generator="convolutional", class_from=32)
+    with pytest.raises(InputError, match="--class-from 32 lies beyond"):
+        train(config, tiny_set, tmp_path / "run", progress=False)

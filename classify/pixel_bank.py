@@ -8,12 +8,16 @@ import torch
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 
+sharers = 1
+"""Processes that share the memory of the device, set by the pool that starts them."""
+
 
 class PixelBank:
     """Pixels of the real images, followed by those of the synthetic ones.
 
     They stay uint8 (or flux) and live on the device when they take less than half of its free
-    memory; otherwise each batch is read from the store, so a set of any size trains.
+    memory (of this process's share, where several have it); otherwise each batch is read from
+    the store, so a set of any size trains.
     """
 
     def __init__(self, sets: list[ImageSet], device: torch.device) -> None:
@@ -32,7 +36,7 @@ class PixelBank:
         self.device = device
         self.starts = np.cumsum([0, *(len(part) for part in sets)])
         self.resident: torch.Tensor | None = None
-        if sum(part.pixel_bytes for part in sets) < free_bytes(device) / 2:
+        if sum(part.pixel_bytes for part in sets) < free_bytes(device) / (2 * sharers):
             self.resident = torch.cat([part.pixels for part in sets]).to(device)
 
     def read(self, rows: np.ndarray | torch.Tensor) -> torch.Tensor:
@@ -53,7 +57,8 @@ class PixelBank:
 def free_bytes(device: torch.device) -> int:
     """Free memory of the device, or of the machine for the CPU."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -93,6 +93,14 @@ def config_as_json(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config), default=_encode))
 
 
+def named_on_command_line(words: Sequence[str]) -> list[str]:
+    """Fields whose flag stands among the words of a command line."""
+    flags = {word.split("=")[0] for word in words if word.startswith("--")}
+    aliases = {"class": "classes"}
+    names = [flag.removeprefix("--").removeprefix("no-").replace("-", "_") for flag in flags]
+    return [aliases.get(name, name) for name in names]
+
+
 def print_json(value: object) -> None:
     """Write one JSON object to stdout, on one line."""
     print(json.dumps(value, default=_encode), flush=True)

@@ -20,6 +20,8 @@ def stop_requests() -> Iterator[list[int]]:
     previous: dict[int, Any] = {}
     try:
         for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is signal.SIG_IGN:
+                continue  # a worker, whose parent answers the keyboard
             previous[number] = signal.signal(number, receive)
     except ValueError:  # not the main thread: whoever owns it handles signals
         pass

@@ -65,14 +65,6 @@ def check_unchanged(config: TrainConfig, preparation: Preparation, folder: Path)
         )
 
 
-def named_on_command_line(words: Sequence[str]) -> list[str]:
-    """Fields whose flag stands among the words of a command line."""
-    flags = {word.split("=")[0] for word in words if word.startswith("--")}
-    aliases = {"class": "classes"}
-    names = [flag.removeprefix("--").removeprefix("no-").replace("-", "_") for flag in flags]
-    return [aliases.get(name, name) for name in names]
-
-
 def _from_json(name: str, value: Any) -> Any:
     if name == "out":
         return None if value is None else Path(value)

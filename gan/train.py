@@ -5,7 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from galaxies.command_line import config_as_json, print_json, run_command, warn
+from galaxies.command_line import (
+    config_as_json,
+    named_on_command_line,
+    print_json,
+    run_command,
+    warn,
+)
 from galaxies.errors import InputError
 from gan.training_config import TrainConfig, default_width
 
@@ -59,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _with_stored_settings(config: TrainConfig, words: Sequence[str]) -> TrainConfig:
-    from gan.resume import named_on_command_line, stored_config
+    from gan.resume import stored_config
 
     named = named_on_command_line(words)
     folder = config.out

@@ -4,6 +4,7 @@ import contextlib
 import math
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -119,7 +120,7 @@ def train(
         processes = Processes(0, 1, choose_device(config.device))
     preparation = preparation or prepare(config, image_set)
     lock = folder_lock(folder) if processes.leads else contextlib.nullcontext()
-    with lock:
+    with lock, _fast_kernels(processes.device):
         run = Run(config, preparation, folder, processes, extractor, progress)
         return run.go()
 
@@ -151,7 +152,6 @@ class Run:
             data=preparation.data,
             precision=str(precision).removeprefix("torch."),
         )
-        _prepare_device(processes.device)
         self.step = build_step(
             preparation,
             config,
@@ -584,7 +584,17 @@ class Run:
         write_card(self.folder, self.description, self.rows, self.best, self.step)
 
 
-def _prepare_device(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.backends.cudnn.benchmark = True  # shapes never change
-        torch.set_float32_matmul_precision("high")
+@contextlib.contextmanager
+def _fast_kernels(device: torch.device) -> Iterator[None]:
+    """On CUDA: kernels chosen by timing, and TF32; afterwards as before, for other trainings."""
+    if device.type != "cuda":
+        yield
+        return
+    benchmark, matmul = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.benchmark = True  # shapes never change
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = benchmark
+        torch.set_float32_matmul_precision(matmul)

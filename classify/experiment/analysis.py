@@ -7,7 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from classify.experiment.comparison import PairedDifference, ScoredArm, compare
+from classify.experiment.comparison import (
+    PairedDifference,
+    ScoredArm,
+    compare,
+    detectable_in_family,
+)
 from classify.experiment.curves import (
     dose_response,
     exchange_rate,
@@ -82,7 +87,7 @@ def analyse(folder: Path, record: ExperimentRecord) -> dict[str, Any]:
         "confusion": {name: _confusion(record, arm) for name, arm in arms.items()},
         "covered": sources_of_variance(record),
         "sources": record.sources,
-        "notes": record.notes,
+        "notes": [*record.notes, *record.afterthoughts()],
         "grouped": record.grouped,
         "noun": record.noun,
         "generator_per_unit": record.generator_per_unit,
@@ -205,7 +210,11 @@ def _compare_all(
             entries[i]["claim"] = (
                 "too small to tell"
                 if result is None
-                else rule.claim(result.estimate, float(p), result.detectable)
+                else rule.claim(
+                    result.estimate,
+                    float(p),
+                    detectable_in_family(result.estimate, rule.level, len(members)),
+                )
             )
     return entries
 
@@ -250,28 +259,61 @@ def _verdict(
         claim = rule.claim(result.estimate, result.estimate.p, result.detectable)
         main = _change(MEASURES[measure], result, record)
     verdict["claim"] = claim
-    verdict["sentence"] = _sentence(record, generated.name, classic.name, chosen, main, others,
-                                    costs, claim)  # fmt: skip
+    subject = _subject(record, generated.name, classic.name, chosen, rivals)
+    aside = ""
+    best = record.arm(chosen[0])
+    base = best.base
+    one_base = len(set(chosen)) == 1 and len(set(best.stands_on)) <= 1
+    if one_base and not _same_but_for_images(record, chosen, rivals):
+        own = compare(generated, scores.arm(record.arm(base)), measure, target, rng=rng)
+        if own is not None:
+            verdict["against_own_base"] = {"baseline": base, **as_entry(own)}
+            aside = f"; against the same training without those images ({base}) by {_by(own)}"
+    verdict["sentence"] = _sentence(record, f"{subject} {main}{aside}", others, costs, claim)
     return verdict
 
 
-def _sentence(
+def _same_but_for_images(
+    record: ExperimentRecord, chosen: Sequence[str], rivals: Sequence[str]
+) -> bool:
+    """Whether the two sides of the verdict differ by generated images alone, in every fold."""
+    for fold, (name, rival) in enumerate(zip(chosen, rivals, strict=True)):
+        arm = record.arm(name)
+        base = arm.stands_on[fold] if arm.stands_on else arm.base
+        if base != rival:
+            return False
+    return True
+
+
+def _subject(
     record: ExperimentRecord,
     arm: str,
     baseline: str,
     chosen: Sequence[str],
-    main: str,
+    rivals: Sequence[str],
+) -> str:
+    """What made the change: the images, or all in which the two best arms differ."""
+    if not _same_but_for_images(record, chosen, rivals):
+        return (
+            f"The best arm with generated {record.noun} of {record.class_name} ({arm}) against the "
+            f"best without ({baseline}) changed"
+        )
+    doses = {record.arm(name).dose for name in chosen}
+    real = record.counts["train"][record.class_index]
+    count = f"{round(doses.pop() * real)} " if len(doses) == 1 else ""  # folds chose differently
+    return (
+        f"Adding {count}generated {record.noun} of {record.class_name} ({arm} against {baseline}) "
+        "changed"
+    )
+
+
+def _sentence(
+    record: ExperimentRecord,
+    text: str,
     others: dict[str, PairedDifference | None],
     costs: dict[str, PairedDifference | None],
     claim: str,
 ) -> str:
-    doses = {record.arm(name).dose for name in chosen}
-    real = record.counts["train"][record.class_index]
-    count = f"{round(doses.pop() * real)} " if len(doses) == 1 else ""  # folds chose differently
-    text = (
-        f"Adding {count}generated {record.noun} of {record.class_name} ({arm} against {baseline}) "
-        f"changed {main}"
-    )
     argmax, precision = others["recall"], others["precision"]
     if argmax is not None and record.settings["measure"] != "recall":
         text += f"; {_change('recall at the largest probability', argmax, record)}"
@@ -291,8 +333,12 @@ def _change(name: str, result: PairedDifference, record: ExperimentRecord) -> st
     rate = record.settings["false_positive_rate"]
     name = name.replace("the matched false-positive rate", f"{100 * rate:g} % false positives")
     name = name.replace("the matched precision", f"precision {record.settings['precision']:g}")
+    return f"{name} by {_by(result)}"
+
+
+def _by(result: PairedDifference) -> str:
     return (
-        f"{name} by {in_points(result.estimate.difference)} points "
+        f"{in_points(result.estimate.difference)} points "
         f"(95 % interval {interval_in_points(result.estimate.interval)})"
     )
 

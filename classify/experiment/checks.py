@@ -8,6 +8,7 @@ import numpy as np
 
 from classify.experiment.arms import TO_BALANCE, AddedItems, Arm
 from classify.experiment.division import Division
+from classify.experiment.laboratory import Laboratory
 from classify.experiment.protocol import Fold
 from classify.joint_features import JOINT_NETWORKS
 from classify.tabular import algorithms
@@ -71,6 +72,23 @@ def refuse_small(laboratory: Division, arms: Sequence[Arm], keeps: Sequence[int 
             for arm in arms:
                 if arm.added is not None and arm.added.kind == "real":
                     _refuse_pool(laboratory, fold, arm, arm.added)
+
+
+def refuse_untrainable(laboratory: Laboratory, arms: Sequence[Arm]) -> None:
+    """Refuse settings and networks that would stop a training, before anything trains.
+
+    An arm on the best classic one is tried on every arm that may be the best.
+    """
+    bases = [arm for arm in arms if arm.added is None]
+    for arm in arms:
+        for base in bases if arm.on_best else [None]:
+            standing = arm if base is None else arm.standing_on(base)
+            name = arm.name if base is None else f"{arm.name}, on {base.name},"
+            try:
+                laboratory.training_of(standing, 0)
+            except InputError as error:
+                raise InputError(f"arm {name} cannot be trained: {error}") from None
+    laboratory.refuse_unbuildable()
 
 
 def refuse_sizes(laboratory: Division, arms: Sequence[Arm], folds: int) -> None:

@@ -1,5 +1,6 @@
 """``augment-and-eval``: its flags and its entry point."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Annotated, Literal
 import tyro
 
 from classify.tabular.options import ColumnOptions
-from galaxies.command_line import run_command
+from galaxies.command_line import named_on_command_line, run_command
 from galaxies.errors import InputError
 
 MINIMUM_REPEATS = 3
@@ -187,13 +188,16 @@ class ExperimentConfig:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point; returns the exit status."""
-    return run_command(ExperimentConfig, _run, arguments, program="augment-and-eval")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return run_command(
+        ExperimentConfig, lambda config: _run(config, words), words, program="augment-and-eval"
+    )
 
 
-def _run(config: ExperimentConfig) -> None:
+def _run(config: ExperimentConfig, words: Sequence[str]) -> None:
     from classify.experiment.command import run
 
-    run(config)
+    run(config, named=named_on_command_line(words))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """Units on a Dask cluster: images are sent once to each worker, results come back to one store.
 
-Workers need this package, and the results folder on a shared file system where generators are
-trained per fold or generated images are filtered.
+Workers need this package, and on a shared file system the checkpoints of ``--gan`` and, where
+generators are trained per fold or generated images are filtered, the results folder.
 """
 
+import dataclasses
+import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,6 +45,10 @@ def run_on_dask(
         images = client.scatter(
             (laboratory.image_set, laboratory.units), broadcast=True, hash=False
         )
+        # Workers may stand in other folders than this process.
+        setting = dataclasses.replace(
+            laboratory.setting, folder=laboratory.setting.folder.resolve()
+        )
         queue = list(units)
         claims: dict[str, tuple[Any, Any]] = {}
         flying = as_completed()
@@ -59,7 +66,7 @@ def run_on_dask(
                     claims[unit.key] = (unit, claim)
                 flying.add(
                     client.submit(
-                        train_remotely, images, laboratory.setting, unit,
+                        train_remotely, images, setting, _with_whole_path(unit),
                         key=f"galaxy-augment-{unit.key}", resources=resources, pure=False,
                     )
                 )  # fmt: skip
@@ -81,6 +88,15 @@ def run_on_dask(
 
 
 _opened: dict[tuple[str, str], Laboratory] = {}
+_one_at_a_time = threading.Lock()
+"""torch's global random numbers, of which dropout and initial weights are drawn, belong to a
+process: two trainings in threads of one Dask worker would take each other's."""
+
+
+def _with_whole_path(unit: ClassifierUnit | GeneratorUnit) -> ClassifierUnit | GeneratorUnit:
+    if isinstance(unit, GeneratorUnit) or not unit.generator_path:
+        return unit
+    return dataclasses.replace(unit, generator_path=str(Path(unit.generator_path).resolve()))
 
 
 def train_remotely(
@@ -90,11 +106,12 @@ def train_remotely(
     from classify.experiment.runner import train_unit
 
     place = (unit.data, repr(setting))
-    if place not in _opened:
-        _opened.clear()
-        _opened[place] = Laboratory(images[0], setting, units=images[1])
-    laboratory = _opened[place]
-    if isinstance(unit, GeneratorUnit):
-        train_unit(unit, laboratory, UnitStore(setting.folder))
-        return unit.key, None
-    return unit.key, laboratory.run(unit)
+    with _one_at_a_time:
+        if place not in _opened:
+            _opened.clear()
+            _opened[place] = Laboratory(images[0], setting, units=images[1])
+        laboratory = _opened[place]
+        if isinstance(unit, GeneratorUnit):
+            train_unit(unit, laboratory, UnitStore(setting.folder))
+            return unit.key, None
+        return unit.key, laboratory.run(unit)

@@ -16,6 +16,7 @@ from classify.experiment.checks import (
     refuse_missing_algorithms,
     refuse_sizes,
     refuse_small,
+    refuse_untrainable,
     usable_arms,
     warn_of_short_trainings,
 )
@@ -25,7 +26,7 @@ from classify.experiment.laboratory import Laboratory
 from classify.experiment.opening import UNITS_FILE, defaults_of, is_table, open_experiment
 from classify.experiment.pictures import collect_pictures
 from classify.experiment.planner import GeneratorSource, Planner
-from classify.experiment.quality import measure_quality
+from classify.experiment.quality import measure_quality, refuse_features, related_to_gains
 from classify.experiment.record import ExperimentRecord
 from classify.experiment.recording import arm_record_of, record_of
 from classify.experiment.report import write_report, write_summary
@@ -36,7 +37,7 @@ from classify.experiment.sources import Sources, fold_sources, generator_names, 
 from classify.experiment.statistics import planned_detectable_effect
 from classify.experiment.units import UnitStore
 from classify.experiment.verdict import in_points
-from galaxies.atomic import write_text
+from galaxies.atomic import whole_file, write_text
 from galaxies.command_line import config_as_json, print_json, warn
 from galaxies.errors import InputError
 
@@ -56,9 +57,15 @@ MAY_CHANGE = (
 )  # fmt: skip
 """Flags that may differ when a results folder is gone on with: finished runs stay valid."""
 
+GENERATOR_FLAGS = ("gan_recipe", "gan_steps", "gan_width", "gan_batch_size", "gan_scope")
+"""Flags of the generators of folds, without meaning where a ready one is given."""
+
 
 def run(
-    config: ExperimentConfig, *, build: Callable[..., Laboratory] = Laboratory
+    config: ExperimentConfig,
+    *,
+    named: Sequence[str] = (),
+    build: Callable[..., Laboratory] = Laboratory,
 ) -> dict[str, Any]:
     """Run or continue the experiment.
 
@@ -66,6 +73,8 @@ def run(
     ----------
     config
         All flags.
+    named
+        Fields that stood on the command line: ``--report-only`` takes the others from the folder.
     build
         Makes the laboratory of this process; replaceable for other trainers, which then run with
         one worker.
@@ -76,7 +85,7 @@ def run(
         The content of ``results.json``.
     """
     if config.report_only:
-        return _report_only(config)
+        return _report_only(config, named)
     if 0 < config.folds < FEW_FOLDS:
         warn(
             f"with {config.folds} folds the variance between folds has {config.folds - 1} degrees "
@@ -91,13 +100,17 @@ def run(
     refuse_small(laboratory, arms, keeps)
     refuse_missing_algorithms(laboratory, arms)
     refuse_sizes(laboratory, arms, config.folds)
+    if isinstance(laboratory, Laboratory):
+        refuse_untrainable(laboratory, arms)
+        if any(arm.generated for arm in arms):
+            refuse_features(config.features, config.feature_weights, laboratory)
     ready: Sources = {}
     notes = opened.notes
     if isinstance(laboratory, Laboratory):
         ready, doubts = ready_sources(config, laboratory, arms, keeps)
         notes = [*notes, *doubts]
     _prepare_folder(folder, config)
-    np.save(folder / UNITS_FILE, laboratory.units, allow_pickle=False)
+    _save_array(folder / UNITS_FILE, laboratory.units)
     store = UnitStore(folder)
     store.sweep()
     _print_plan(config, laboratory, arms)
@@ -122,12 +135,14 @@ def run(
     late = [arm for arm in arms if arm.on_best]
     if late:
         record = _with_late_arms(config, folder, record, planner, late, direct, train)
+    record = record.after(folder)
     record.write(folder)
     if record.grouped:
-        np.save(folder / GROUPS_FILE, laboratory.units.astype(str), allow_pickle=False)
+        _save_array(folder / GROUPS_FILE, laboratory.units.astype(str))
     results = analyse(folder, record)
+    _write_results(folder, results)  # whatever happens to pictures and quality
     if isinstance(laboratory, Laboratory):
-        results["pictures"] = collect_pictures(folder, laboratory, sources)
+        results["pictures"] = collect_pictures(folder, laboratory, sources, keeps[0])
         if any(arm.generated for arm in arms):
             results["quality"] = measure_quality(
                 config.features, config.feature_weights, laboratory, sources, record, keeps[0]
@@ -135,7 +150,12 @@ def run(
     return _finish(config, folder, results)
 
 
-def _report_only(config: ExperimentConfig) -> dict[str, Any]:
+def _save_array(path: Path, values: np.ndarray) -> None:
+    with whole_file(path, overwrite=True) as temporary, temporary.open("wb") as file:
+        np.save(file, values, allow_pickle=False)
+
+
+def _report_only(config: ExperimentConfig, named: Sequence[str]) -> dict[str, Any]:
     if config.out is None:
         raise InputError("--report-only needs the results folder: pass --out results/NAME")
     record = ExperimentRecord.read(config.out)
@@ -143,22 +163,29 @@ def _report_only(config: ExperimentConfig) -> dict[str, Any]:
         name: getattr(config, name)
         for name in ("measure", "false_positive_rate", "precision", "smallest_effect",
                      "sharp_enough", "draws")
-        if getattr(config, name) != _default(name)
+        if name in named or getattr(config, name) != _default(name)
     }  # fmt: skip
     if changed:
         record = dataclasses.replace(record, settings={**record.settings, **changed})
     results = analyse(config.out, record)
     stored = _stored_results(config.out)
-    for name in ("pictures", "quality"):
-        if name in stored:
-            results[name] = stored[name]
+    if "pictures" in stored:
+        results["pictures"] = stored["pictures"]
+    if stored.get("quality"):  # the gains follow the measure, which may be another one now
+        points = stored["quality"]["points"]
+        results["quality"] = stored["quality"] | related_to_gains(points, config.out, record)
     return _finish(config, config.out, results)
 
 
-def _finish(config: ExperimentConfig, folder: Path, results: dict[str, Any]) -> dict[str, Any]:
+def _write_results(folder: Path, results: dict[str, Any]) -> Path:
+    """Numbers, summary and report; the path of the report."""
     write_text(folder / RESULTS, json.dumps(results, indent=1, allow_nan=False) + "\n")
     write_summary(folder, results)
-    report = write_report(folder, results)
+    return write_report(folder, results)
+
+
+def _finish(config: ExperimentConfig, folder: Path, results: dict[str, Any]) -> dict[str, Any]:
+    report = _write_results(folder, results)
     verdict = results["verdict"]
     if config.json:
         shown = ("class", "repeats", "arms", "comparisons", "verdict")
@@ -185,7 +212,9 @@ def _screen(
     folders = config.screen_from or tuple(
         path.parent for path in sorted(Path("results").glob(f"*/{RESULTS}"))
     )
-    points = earlier_points(folders, laboratory.digest, laboratory.class_name, quality["features"])
+    points = earlier_points(
+        folders, laboratory.digest, laboratory.class_name, quality, config.measure
+    )
     for point in quality["points"]:
         point["predicted"] = predict(points, point["measures"])
     if config.json:
@@ -251,6 +280,8 @@ def _prepare_folder(folder: Path, config: ExperimentConfig) -> None:
             raise InputError(f"{path} is damaged ({error}); pass --overwrite") from None
         flags = _flags(wanted)
         for name, value in _flags(stored).items():
+            if name in GENERATOR_FLAGS and not config.folds and not is_table(config):
+                continue
             if name not in MAY_CHANGE and name in flags and flags[name] != value:
                 raise InputError(
                     f"{folder} holds an experiment with --{name.replace('_', '-')} "
@@ -282,8 +313,10 @@ def _arms_of(config: ExperimentConfig, vocabulary: ArmVocabulary) -> list[Arm]:
         names = ["synthetic" if config.synthetic else "fold generator"]
     arms = parse_arms(config.arms, names, vocabulary)
     if not config.gan and config.synthetic is None and not config.folds:
+        if config.screen:
+            raise InputError("--screen measures generators: pass --gan CHECKPOINT or --folds K")
         generated = [arm.name for arm in arms if arm.generated]
-        if generated and not config.screen:
+        if generated:
             raise InputError(
                 f"arm {generated[0]} adds generated images: pass --gan CHECKPOINT or --synthetic "
                 "SET.h5, or --folds K to train a generator per fold"

@@ -166,6 +166,13 @@ class ScoredArm:
         return measure(name, self.runs, index, weights)
 
 
+def detectable_in_family(estimate: Estimate, level: float, family_size: int) -> float:
+    """What a comparison can see at the level of Holm's first step over ``family_size`` tests."""
+    return minimum_detectable_effect(
+        estimate.standard_error, estimate.degrees_of_freedom, alpha=level / family_size
+    )
+
+
 def compare(
     arm: ScoredArm,
     baseline: ScoredArm,
@@ -226,6 +233,29 @@ def compare(
         detectable=minimum_detectable_effect(error, freedom),
         variance={"repeats": of_repeats, "images": of_images, "folds": of_folds},
     )
+
+
+def compare_in_fold(
+    arm: ScoredArm, baseline: ScoredArm, name: str, index: int, fold: int
+) -> Estimate | None:
+    """Compare two arms on the test images of one fold; over repeats and images, as `compare`."""
+    inside = arm.runs[0].fold == fold
+    once = inside[None].astype(np.float32)
+    values = (measure(name, arm.runs, index, once) - measure(name, baseline.runs, index, once))[
+        :, 0
+    ]
+    weights = arm.resamples.weights * once
+    drawn = measure(name, arm.runs, index, weights) - measure(name, baseline.runs, index, weights)
+    drawn = drawn[:, np.isfinite(drawn).all(axis=0)]
+    if not np.isfinite(values).all() or drawn.shape[1] < MINIMUM_DRAWS:
+        return None
+    repeats = len(values)
+    clusters = len(np.unique(arm.resamples.clusters[inside & (arm.labels == index)]))
+    of_repeats = float(values.var(ddof=1)) / repeats
+    of_images = max(float(drawn.mean(axis=0).var(ddof=1)), 1 / clusters**2)
+    freedom = satterthwaite([(of_repeats, repeats - 1.0), (of_images, max(1.0, clusters - 1.0))])
+    error = math.sqrt(of_repeats + of_images)
+    return _of_shares(student_estimate(float(values.mean()), error, freedom))
 
 
 def _of_shares(estimate: Estimate) -> Estimate:

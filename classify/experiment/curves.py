@@ -48,7 +48,8 @@ def exchange_rate(
     """What one generated image was worth, in real ones: the ratio of gains at one dose.
 
     The interval is a bootstrap over repeats and images. Where the gain of real images is not
-    clearly above 0 (its 5 % quantile is not positive) the ratio means nothing and is left out.
+    clearly above 0 (its 2.5 % quantile is not positive) the ratio means nothing and is left out;
+    the few draws in which real images gained nothing have no ratio.
     """
     found = []
     real = [arm for arm in record.arms if arm.kind == "real" and arm.plain_dose]
@@ -66,10 +67,11 @@ def exchange_rate(
             gain_of = np.take_along_axis(gain.T, chosen, axis=1).mean(axis=1)
             rival_of = np.take_along_axis(rival.T, chosen, axis=1).mean(axis=1)
             entry: dict[str, Any] = {"arm": ours.name, "real": other.name, "dose": ours.dose}
-            if np.nanquantile(rival_of, 0.05) <= 0:
+            if np.nanquantile(rival_of, 0.025) <= 0:
                 entry |= {"worth": None, "interval": None}
             else:
-                ratio = gain_of / rival_of
+                gained = rival_of > 0
+                ratio = gain_of[gained] / rival_of[gained]
                 low, high = np.nanquantile(ratio, (0.025, 0.975))
                 means = [
                     np.mean(arms[n].values(name, index) - base.values(name, index))

@@ -111,7 +111,14 @@ class Division(ABC):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Rows of training, validation and test of one fold and repeat."""
         found = self.folds(keep)[fold]
-        train, validation = move_border(found, self.items, self.units, repeat, self.setting.seed)
+        train, validation = move_border(
+            found,
+            self.items,
+            self.units,
+            repeat,
+            self.setting.seed,
+            limited=None if keep is None else self.setting.class_index,
+        )
         return train, validation, found.test
 
     @abstractmethod

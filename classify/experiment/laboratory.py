@@ -25,7 +25,8 @@ from classify.experiment.measures import FoldPredictions
 from classify.experiment.protocol import data_digest, image_units
 from classify.experiment.smote import retrain_head_with_smote
 from classify.experiment.units import ClassifierUnit, UnitOutput, UnitStore, digest
-from classify.joint_features import JOINT_NETWORKS
+from classify.joint_features import JOINT_NETWORKS, joint_features_of
+from classify.networks.registry import NetworkSpecification, build
 from classify.synthetic import align_classes
 from classify.training import TrainedClassifier, TrainingConfig, load_classifier, train_classifier
 from galaxies.errors import InputError
@@ -127,6 +128,22 @@ class Laboratory(Division):
             }
         )
         return _identity(config)
+
+    def refuse_unbuildable(self) -> None:
+        """Refuse a network that does not exist, or that these images cannot be given to."""
+        if self._train is not train_classifier:
+            return
+        model, images = self.setting.training["model"], self.image_set
+        table = joint_features_of(images).scaling.outputs if model in JOINT_NETWORKS else 0
+        specification = NetworkSpecification(
+            name=model,
+            channels=images.channels,
+            size=images.size,
+            classes=len(images.class_names),
+            mirror_permutation=tuple(images.mirror_permutation().tolist()),
+            table_columns=table,
+        )
+        build(specification)
 
     @property
     def generator_sizes(self) -> tuple[int, Sequence[int]]:

@@ -19,6 +19,9 @@ from galaxies.symmetry import apply_symmetry
 FOLDER = "pictures"
 COLUMNS, ROWS = 8, 3
 PAIRS = 8
+MEASURED = 64
+"""Generated images whose nearest training images are looked for."""
+
 GAP = 2
 """Pixels of white between two images of a grid."""
 
@@ -27,6 +30,7 @@ def collect_pictures(
     folder: Path,
     laboratory: Laboratory,
     sources: Mapping[tuple[str, int, int | None], GeneratorSource],
+    keep: int | None,
 ) -> list[dict[str, Any]]:
     """Write PNG grids into ``folder/pictures`` and say what they show.
 
@@ -35,7 +39,7 @@ def collect_pictures(
     list of dict
         ``file``, ``title``, ``caption``.
     """
-    fold = laboratory.folds()[0]
+    fold = laboratory.folds(keep)[0]
     index = laboratory.setting.class_index
     real = laboratory.image_set.select(fold.train).of_classes([index])
     random = numpy_generator_for(laboratory.setting.seed, "pictures")
@@ -49,16 +53,17 @@ def collect_pictures(
             f"{len(shown)} of {len(real)} training images, drawn at random.",
         )
     ]
-    for number, source in enumerate(_one_per_name(sources)):
-        made = laboratory.generated(source.path, 64, 1)
+    for number, source in enumerate(_one_per_name(sources, keep)):
+        made = laboratory.generated_up_to(source.path, MEASURED, 1)
+        first = np.arange(min(len(made), COLUMNS * ROWS))
         name = "" if len({key[0] for key in sources}) < 2 else f" by {source.name}"
         found.append(
             _picture(
                 folder,
                 f"generated-{number}",
-                grid(displayable(made.select(np.arange(COLUMNS * ROWS)))),
+                grid(displayable(made.select(first))),
                 f"Generated{name}",
-                f"The first {COLUMNS * ROWS} images of seed 1, not chosen.",
+                f"The first {len(first)} images of seed 1, not chosen.",
             )
         )
         nearest = nearest_under_symmetries(_flat(made), _flat(real))
@@ -75,7 +80,8 @@ def collect_pictures(
                 f"nearest-{number}",
                 grid(torch.cat((turned, partner))),
                 f"Nearest training images{name}",
-                f"Top: the {PAIRS} of 64 generated images that are nearest to a training image "
+                f"Top: the {len(closest)} of {len(made)} generated images that are nearest to a "
+                "training image "
                 f"(turned to match it); bottom: that image. Root-mean-square distance of pixels "
                 f"in [0, 1]: {distances}.",
             )
@@ -112,11 +118,13 @@ def _flat(images: ImageSet) -> torch.Tensor:
 
 
 def _one_per_name(
-    sources: Mapping[tuple[str, int, int | None], GeneratorSource],
+    sources: Mapping[tuple[str, int, int | None], GeneratorSource], keep: int | None
 ) -> list[GeneratorSource]:
+    """The generator of the first fold for each name, from the main experiment."""
     first: dict[str, GeneratorSource] = {}
-    for (name, _, _), source in sources.items():
-        first.setdefault(name, source)
+    for (name, _, of_keep), source in sources.items():
+        if of_keep == keep:
+            first.setdefault(name, source)
     return list(first.values())
 
 

@@ -92,6 +92,7 @@ class Planner:
             ),
             images=images,
             generator_path="" if source is None else source.path,
+            device=setting.device.split(":")[0],
         )
 
     def units(

@@ -132,9 +132,18 @@ def keep_real(fold: Fold, items: LabelledItems, class_index: int, keep: int, see
 
 
 def move_border(
-    fold: Fold, items: LabelledItems, units: np.ndarray, repeat: int, seed: int
+    fold: Fold,
+    items: LabelledItems,
+    units: np.ndarray,
+    repeat: int,
+    seed: int,
+    *,
+    limited: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(training rows, validation rows) of one repeat, sorted; ``units`` from `image_units`."""
+    """(training rows, validation rows) of one repeat, sorted; ``units`` from `image_units`.
+
+    The border of the class ``limited`` stays: it trains on as many images as were kept.
+    """
     random = numpy_generator_for(seed, f"border of fold {fold.index}", repeat)
     rows = fold.validation
     units = units[rows]
@@ -148,6 +157,8 @@ def move_border(
         moved = random.permutation(own)[:movable]
         # A group that holds several classes follows the first of them that moves it.
         to_train |= np.isin(units, moved) & (labels == label)
+    if limited is not None:
+        to_train &= ~np.isin(units, units[labels == limited])
     if len(np.unique(units)) < len(units):
         to_train = _whole_groups(to_train, units, labels)
     train = np.sort(np.concatenate((fold.train, rows[to_train])))
@@ -160,7 +171,11 @@ def rows_digest(rows: np.ndarray) -> str:
 
 
 def data_digest(image_set: ImageSet, fingerprints: np.ndarray) -> str:
-    """Hash of all that a run can learn from a set: pixels, labels, class names, ids, groups."""
+    """Hash of all that a run can learn from a set.
+
+    Pixels, labels, class names, ids, groups; where a set has them also its features, those that
+    were joined although they give the class away, and the stretch of its flux.
+    """
     digest = hashlib.sha256()
     digest.update("\n".join(fingerprints.tolist()).encode())
     digest.update(image_set.labels.astype("<i8").tobytes())
@@ -168,6 +183,12 @@ def data_digest(image_set: ImageSet, fingerprints: np.ndarray) -> str:
     digest.update("\n".join(image_set.ids.astype(str).tolist()).encode())
     if image_set.group is not None:
         digest.update("\n".join(image_set.group.astype(str).tolist()).encode())
+    if image_set.feature_names:
+        allowed = image_set.provenance.get("joined_table", {}).get("allowed", [])
+        digest.update(repr((image_set.feature_names, sorted(allowed))).encode())
+        digest.update(image_set.features.astype("<f4").tobytes())
+    if image_set.stretch is not None:
+        digest.update(repr(image_set.stretch).encode())
     return digest.hexdigest()[:32]
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from classify.experiment.comparison import compare
+from classify.experiment.comparison import compare, compare_in_fold
 from classify.experiment.laboratory import Laboratory
 from classify.experiment.planner import GeneratorSource
 from classify.experiment.record import ArmRecord, ExperimentRecord
@@ -27,6 +27,7 @@ from fid.frechet import frechet_distance_of_features
 from fid.kernel import kernel_distance
 from fid.manifold import precision_recall_density_coverage
 from fid.nearest import nearest_under_symmetries
+from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 
 IMAGES = 500
@@ -90,22 +91,39 @@ def measure_quality(
             {"name": label, "generator": name, "fold": fold, "measures": measures,
              "gain": None, "interval": None, "arm": None}
         )  # fmt: skip
-    if record is not None:
-        _add_gains(points, laboratory.setting.folder, record)
-    relations = [
-        {"measure": name, "words": words, **rank_correlation(_column(points, name), _gains(points))}
-        for name, words in MEASURE_WORDS.items()
-        if any(point["measures"].get(name) is not None for point in points)
-    ]
-    return {
+    quality = {
         "features": extractor.name,
         "weights_sha256": extractor.weights_sha256,
         "images": IMAGES,
         "points": points,
         "floor": _floor(laboratory, extractor, keep),
-        "relations": relations,
-        "sentence": _sentence(points, relations),
     }
+    return quality | related_to_gains(points, laboratory.setting.folder, record)
+
+
+def related_to_gains(
+    points: list[dict[str, Any]], folder: Path, record: ExperimentRecord | None
+) -> dict[str, Any]:
+    """``points`` with the gains under the record's measure, and which quality went with them."""
+    if record is not None:
+        _add_gains(points, folder, record)
+    relations = [
+        {"measure": name, "words": words, **rank_correlation(_column(points, name), _gains(points))}
+        for name, words in MEASURE_WORDS.items()
+        if any(point["measures"].get(name) is not None for point in points)
+    ]
+    return {"points": points, "relations": relations, "sentence": _sentence(points, relations)}
+
+
+def refuse_features(features: str, weights: Path | None, laboratory: Laboratory) -> None:
+    """Load the extractor once before anything trains, so that a wrong one costs no hours."""
+    if features != "classifier":
+        load_extractor(features, weights, laboratory.device)
+    elif weights is not None:
+        raise InputError(
+            f"--feature-weights {weights} is for --features inception or timm:NAME; the features "
+            "are those of a classifier that is trained here"
+        )
 
 
 def measures_of(
@@ -208,13 +226,18 @@ def _distances(real: np.ndarray, fake: np.ndarray) -> dict[str, float | None]:
 def _floor(
     laboratory: Laboratory, extractor: FeatureExtractor, keep: int | None
 ) -> dict[str, float | None]:
-    """The same measures of real held-out images against the training images."""
+    """What held-out real images score in the place of generated ones.
+
+    Left out is what depends on the number of images: a dozen held-out ones would look worse than
+    hundreds of generated ones for their number alone.
+    """
     index = laboratory.setting.class_index
     sides = laboratory.folds(keep)[0]
     train = laboratory.image_set.select(sides.train).of_classes([index])
     held_out = laboratory.image_set.select(sides.validation).of_classes([index])
     found: dict[str, float | None] = dict.fromkeys(MEASURE_WORDS)
-    found |= _distances(_features(extractor, train), _features(extractor, held_out))
+    distances = _distances(_features(extractor, train), _features(extractor, held_out))
+    found["kernel_distance"] = distances["kernel_distance"]  # unbiased at any number
     found["nearness"] = 1.0
     probabilities = laboratory.selector(0, keep).probabilities(held_out)
     found["gan_test"] = float((probabilities.argmax(dim=1) == index).double().mean())
@@ -232,13 +255,9 @@ def _add_gains(points: list[dict[str, Any]], folder: Path, record: ExperimentRec
             ours, base = scores.arm(arm), scores.arm(record.arm(arm.base))
             point["arm"] = arm.name
             if record.folds:
-                gain = (ours.fold_values(name, index) - base.fold_values(name, index))[
-                    :, point["fold"]
-                ]
-                if np.isfinite(gain).all():
-                    half = 1.96 * gain.std(ddof=1) / math.sqrt(len(gain))
-                    point["gain"] = float(gain.mean())
-                    point["interval"] = [float(gain.mean() - half), float(gain.mean() + half)]
+                estimate = compare_in_fold(ours, base, name, index, point["fold"])
+                point["gain"] = None if estimate is None else estimate.difference
+                point["interval"] = None if estimate is None else list(estimate.interval)
             else:
                 result = compare(ours, base, name, index, rng=rng)
                 if result is not None:

@@ -12,6 +12,9 @@ from galaxies.errors import InputError
 RECORD = "plan.json"
 RECORD_VERSION = 1
 
+RULE_SETTINGS = ("measure", "false_positive_rate", "precision", "smallest_effect", "sharp_enough")
+"""Settings that the verdict is read by."""
+
 
 @dataclass(frozen=True)
 class ArmRecord:
@@ -98,6 +101,35 @@ class ExperimentRecord:
     def arm(self, name: str) -> ArmRecord:
         """The arm of that name."""
         return next(arm for arm in self.arms if arm.name == name)
+
+    def after(self, folder: Path) -> "ExperimentRecord":
+        """Remember the rule that stood before results were there in ``folder``."""
+        try:
+            earlier = ExperimentRecord.read(folder)
+        except InputError:
+            first = self._rule()
+        else:
+            first = earlier.settings.get("first_rule") or earlier._rule()
+        return dataclasses.replace(self, settings={**self.settings, "first_rule": first})
+
+    def afterthoughts(self) -> list[str]:
+        """What was changed once results were there, in one sentence; nothing where nothing was."""
+        first, now = self.settings.get("first_rule"), self._rule()
+        changed = [
+            f"{name.replace('_', ' ')} from {first[name]} to {value}"
+            for name, value in now.items()
+            if first is not None and first.get(name) != value
+        ]
+        if not changed:
+            return []
+        return [
+            f"Changed after results were there: {'; '.join(changed)}. A verdict is fixed "
+            "beforehand under the first rule alone; the p values know nothing of the change."
+        ]
+
+    def _rule(self) -> dict[str, Any]:
+        """What a verdict depends on and a user may change with results in hand."""
+        return {"repeats": self.repeats} | {name: self.settings.get(name) for name in RULE_SETTINGS}
 
     def write(self, folder: Path) -> None:
         """Write ``plan.json``."""

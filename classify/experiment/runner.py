@@ -14,11 +14,14 @@ from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
+from classify import pixel_bank
 from classify.experiment.division import Division
 from classify.experiment.generators import GeneratorUnit
 from classify.experiment.units import ClassifierUnit, UnitStore
+from galaxies.command_line import EXIT_INTERRUPTED
 from galaxies.errors import InputError
 
 AnyUnit = ClassifierUnit | GeneratorUnit
@@ -124,7 +127,7 @@ def _run_in_processes(
         workers,
         mp_context=multiprocessing.get_context("spawn"),
         initializer=_begin_worker,
-        initargs=(open_laboratory, store.folder, os.getpid()),
+        initargs=(open_laboratory, store.folder, os.getpid(), workers),
     )
     try:
         waiting = {executor.submit(_train_in_worker, job) for job in jobs}
@@ -148,10 +151,11 @@ def _run_in_processes(
 _worker: dict[str, Any] = {}
 
 
-def _begin_worker(open_laboratory: OpenLaboratory, folder: Any, parent: int) -> None:
+def _begin_worker(open_laboratory: OpenLaboratory, folder: Any, parent: int, workers: int) -> None:
     """Open the laboratory once per process; Ctrl-C is the parent's business."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    pixel_bank.sharers = workers
     _worker["laboratory"] = open_laboratory()
     _worker["store"] = UnitStore(folder)
 
@@ -165,4 +169,13 @@ def _end_with(parent: int) -> None:
 
 def _train_in_worker(job: Sequence[AnyUnit]) -> int:
     """How many units of the job were finished here."""
-    return sum(train_unit(unit, _worker["laboratory"], _worker["store"]) for unit in job)
+    try:
+        return sum(train_unit(unit, _worker["laboratory"], _worker["store"]) for unit in job)
+    except KeyboardInterrupt:  # the pool would catch it and hand this worker the next job
+        os._exit(EXIT_INTERRUPTED)
+    except torch.OutOfMemoryError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"the GPU's memory is short ({reason}); the same command goes on where it was, with "
+            "fewer --workers or a smaller --batch-size"
+        ) from None

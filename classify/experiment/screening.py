@@ -23,9 +23,16 @@ FEWEST = 4
 
 
 def earlier_points(
-    folders: Sequence[Path], data_sha256: str, class_name: str, features: str
+    folders: Sequence[Path],
+    data_sha256: str,
+    class_name: str,
+    quality_now: dict[str, Any],
+    measure: str,
 ) -> list[dict[str, Any]]:
-    """(quality, gain) points of finished experiments on the same images, class and features."""
+    """(quality, gain) points of finished experiments that can be compared.
+
+    Theirs are the same images, class, measure of the gain, and features (also their weights).
+    """
     found = []
     for folder in folders:
         path = folder / "results.json"
@@ -38,7 +45,8 @@ def earlier_points(
         if (
             results.get("class") == class_name
             and results.get("settings", {}).get("data_sha256") == data_sha256
-            and quality.get("features") == features
+            and results.get("settings", {}).get("measure") == measure
+            and all(quality.get(key) == quality_now[key] for key in ("features", "weights_sha256"))
         ):
             found += [point for point in quality["points"] if point["gain"] is not None]
     return found

@@ -51,6 +51,8 @@ class ClassifierUnit:
         Kind, count, seed, filter and the generator's digest of added images.
     generator_path : str
         Where that generator lies; not part of the hash.
+    device : str
+        Kind of device: a GPU draws and rounds otherwise than a CPU.
     """
 
     data: str
@@ -64,11 +66,14 @@ class ClassifierUnit:
     training: dict[str, Any]
     images: dict[str, Any] | None = None
     generator_path: str = ""
+    device: str = "cpu"
 
     def config(self) -> dict[str, Any]:
         """All that shapes the numbers, as JSON holds it."""
         content = dataclasses.asdict(self)
         del content["generator_path"]
+        if self.device == "cpu":  # runs from before the field was there are found again
+            del content["device"]
         return {"what": "classifier", "protocol": PROTOCOL_VERSION, **content}
 
     @property

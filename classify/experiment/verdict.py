@@ -20,9 +20,9 @@ class ClaimRule:
     smallest_effect
         Smallest effect of interest: a smaller difference does not matter in practice.
     sharp_enough
-        A null is called "no detectable effect" only where the experiment could have seen a
-        difference of this size (power .8), or where the interval lies inside the smallest
-        effect of interest.
+        A null is called "no detectable effect" only where the interval lies inside the smallest
+        effect of interest, or where the experiment could have seen a difference of this size
+        (power .8, at the level of the test) and its interval holds 0 and nothing larger.
     """
 
     level: float = 0.05
@@ -39,7 +39,8 @@ class ClaimRule:
         p_adjusted
             After Holm.
         detectable
-            Minimum detectable effect of this comparison.
+            Minimum detectable effect of this comparison, at the level that Holm's first step
+            asks of it.
         """
         low, high = estimate.interval
         significant = p_adjusted <= self.level
@@ -48,7 +49,8 @@ class ClaimRule:
         if significant and high < -self.smallest_effect:
             return "harmed"
         inside = -self.smallest_effect <= low and high <= self.smallest_effect
-        if inside or (not significant and detectable <= self.sharp_enough):
+        small = -self.sharp_enough <= low <= 0 <= high <= self.sharp_enough
+        if inside or (not significant and small and detectable <= self.sharp_enough):
             return "no detectable effect"
         return "too small to tell"
 
@@ -59,9 +61,10 @@ class ClaimRule:
             f"An arm helped (harmed) where Holm's adjusted p is at most {self.level:g} and the "
             f"whole 95 % interval lies above +{points} (below -{points}), the smallest effect of "
             f"interest. There is no detectable effect where the interval lies within ±{points}, "
-            f"or where the test is not significant and could have seen "
-            f"{100 * self.sharp_enough:g} points with a power of 80 %. Everything else is too "
-            "small to tell: the data allow both an effect that matters and none."
+            f"or where it holds 0 and nothing beyond ±{100 * self.sharp_enough:g} points and the "
+            "test, at Holm's strictest level, could have seen that much with a power of 80 %. "
+            "Everything else is too small to tell: the data allow both an effect that matters "
+            "and none."
         )
 
 

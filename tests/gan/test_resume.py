@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from galaxies.command_line import named_on_command_line
 from galaxies.errors import InputError
 from gan import step
 from gan.checkpoint import read_log, read_state, read_weights
-from gan.resume import named_on_command_line, stored_config
+from gan.resume import stored_config
 from gan.trainer import train
 
 LOOKS = 2

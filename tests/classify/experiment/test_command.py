@@ -5,16 +5,18 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from classify.experiment import command
+from classify.experiment import analysis, command
 from classify.experiment.cli import ExperimentConfig, main
 from classify.experiment.division import Setting
 from classify.experiment.laboratory import Laboratory
+from classify.experiment.record import ArmRecord, ExperimentRecord
 from classify.experiment.report import protocol_text
 from classify.experiment.statistics import paired_t
 from galaxies.errors import InputError
@@ -131,6 +133,100 @@ def test_report_only_recomputes_without_images_or_generator(
     assert stricter["verdict"]["claim"] not in ("helped", "harmed")
 
 
+def test_what_was_changed_with_results_in_hand_is_said(
+    blobs_path: Path, tmp_path: Path, build: Build
+) -> None:
+    config = _config(blobs_path, tmp_path / "out", arms="plain,balanced", repeats=3)
+    assert command.run(config, build=build)["notes"] == []
+    assert command.run(config, build=build)["notes"] == []
+    more = dataclasses.replace(config, repeats=4, measure="average_precision")
+    (note,) = command.run(more, build=build)["notes"]
+    assert "Changed after results were there: repeats from 3 to 4" in note
+    assert "measure from recall_at_false_positive_rate to average_precision" in note
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Changed after results were there" in page
+    assert command.run(config, build=build)["notes"] == []
+
+
+def test_report_only_takes_what_was_named_even_at_its_default(
+    blobs_path: Path, tmp_path: Path, build: Build
+) -> None:
+    out = tmp_path / "out"
+    config = _config(blobs_path, out, arms="plain,balanced", measure="recall", repeats=3)
+    command.run(config, build=build)
+    usual = ExperimentConfig(out=out, report_only=True)
+    assert command.run(usual)["settings"]["measure"] == "recall"
+    named = command.run(usual, named=["report_only", "measure"])
+    assert named["settings"]["measure"] == "recall_at_false_positive_rate"
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"arms": "plain,gan@1+finish@75"}, r"arm gan@1\+finish@75 cannot be trained"),
+        ({"features": "classifier", "feature_weights": Path("x")}, "--feature-weights x is for"),
+        ({"features": "timm:mobilenetv2_100", "feature_weights": Path("/none")}, "/none"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_trains(
+    changes: dict[str, Any], complaint: str,
+    blobs_path: Path, checkpoint: Path, tmp_path: Path, build: Build,
+) -> None:  # fmt: skip
+    config = _config(blobs_path, tmp_path / "out", checkpoint, **{"arms": "gan@1", **changes})
+    with pytest.raises(InputError, match=complaint):
+        command.run(config, build=build)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("model", ["nothing-of-that-name", "margnet-small"])
+def test_a_network_that_cannot_be_built_is_refused_before_anything_trains(
+    model: str, blobs_path: Path, tmp_path: Path
+) -> None:
+    config = _config(blobs_path, tmp_path / "out", arms="plain,balanced", model=model)
+    with pytest.raises(InputError):
+        command.run(config)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_small_synthetic_set_ends_in_a_report(
+    blobs: ImageSet, blobs_path: Path, tmp_path: Path, build: "partial[Laboratory]"
+) -> None:
+    """A set of exactly what the arms need once failed in the pictures, after all training."""
+    made = dataclasses.replace(
+        blobs.select(np.flatnonzero((blobs.labels == 0) & (blobs.split == 0))),
+        provenance={"generator": {"checkpoint": "x"}}, split=None,
+    )  # fmt: skip
+    changed = made.pixels.flip(-1).clone()
+    write_hdf5(dataclasses.replace(made, store=PixelsInMemory(changed)), tmp_path / "made.h5")
+    config = _config(
+        blobs_path, tmp_path / "out", synthetic=tmp_path / "made.h5", arms="plain,gan@0.5",
+        repeats=3,
+    )  # fmt: skip
+    own = partial(Laboratory, train=build.keywords["train"])  # real generators, quick trainings
+    results = command.run(config, build=own)
+    generated = next(p for p in results["pictures"] if "generated" in p["file"])
+    assert f"The first {min(24, len(made))} images" in generated["caption"]
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
+def test_the_verdict_never_calls_other_techniques_generated_images() -> None:
+    arm = ArmRecord("gan@1", "", "balanced", "gan", 1.0, "", True, "generated", [0.0], [], {})
+    on_best = dataclasses.replace(arm, name="best+gan@1", base="plain", stands_on=["a", "b"])
+    record = ExperimentRecord(
+        "rare", 0, ["rare", "round"], 3, 2, {"train": [40, 9]}, ["all"], False, [], {},
+        [arm, on_best],
+    )  # fmt: skip
+    fair = analysis._subject(record, "gan@1", "balanced", ["gan@1"] * 2, ["balanced"] * 2)
+    assert fair.startswith("Adding 40 generated images of rare (gan@1 against balanced)")
+    unlike = analysis._subject(record, "gan@1", "symmetries", ["gan@1"] * 2, ["symmetries"] * 2)
+    assert unlike.startswith("The best arm with generated images")
+    assert "Adding" not in unlike
+    both = analysis._subject(record, "b", "c", ["best+gan@1"] * 2, ["a", "b"])
+    assert both.startswith("Adding")
+    other = analysis._subject(record, "b", "c", ["best+gan@1"] * 2, ["b", "b"])
+    assert other.startswith("The best arm")
+
+
 def test_folds_test_every_image_once_with_a_generator_each(
     blobs: ImageSet, blobs_path: Path, tmp_path: Path, build: Build
 ) -> None:
@@ -172,6 +268,12 @@ def test_a_learning_curve_and_an_exchange_rate(
     assert {p["arm"] for p in results["learning_curve"]} == {"plain", "balanced", "gan@1", "real@1"}
     assert [rate["arm"] for rate in results["exchange_rate"]] == ["gan@1"]
     assert results["counts"]["train"][0] == 6
+    trained = {
+        (unit["keep"], json.loads((path.parent / "metrics.json").read_text())["training_counts"][0])
+        for path in (tmp_path / "out" / "runs").glob("*/config.json")
+        if (unit := json.loads(path.read_text()))["images"] is None
+    }
+    assert trained == {(6, 6), (4, 4), (8, 8)}
 
 
 def test_a_generator_that_saw_the_test_split_is_refused(
@@ -247,6 +349,7 @@ def test_no_verdict_without_generated_images(
         (["--report-only", "--out", "/nonexistent"], "holds no experiment"),
         (["--data", "/nonexistent.h5"], "does not exist"),
         (["--measure", "beauty"], "measure"),
+        (["--screen"], "--screen measures generators: pass --gan"),
         (["--dask-resources", "GPU"], "is a list such as GPU=1"),
     ],
 )

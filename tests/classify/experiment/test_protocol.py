@@ -13,6 +13,7 @@ from classify.experiment.protocol import (
 )
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
+from galaxies.pixels import Stretch
 
 
 def _units(image_set: ImageSet) -> np.ndarray:
@@ -123,6 +124,30 @@ def test_the_digest_knows_pixels_labels_and_classes(blobs: ImageSet) -> None:
     labels[0] = 1
     assert data_digest(dataclasses.replace(blobs, labels=labels), prints) != first
     assert data_digest(blobs, prints[::-1]) != first
+
+
+def test_the_digest_knows_features_and_the_stretch_of_flux(blobs: ImageSet) -> None:
+    prints = blobs.fingerprints()
+    table = np.arange(len(blobs), dtype=np.float32)[:, None]
+    kinds = {
+        "plain": blobs,
+        "features": dataclasses.replace(blobs, features=table, feature_names=("g",)),
+        "other values": dataclasses.replace(blobs, features=table + 1, feature_names=("g",)),
+        "other name": dataclasses.replace(blobs, features=table, feature_names=("r",)),
+        "stretch": dataclasses.replace(blobs, stretch=Stretch(0, 1, 1)),
+        "other stretch": dataclasses.replace(blobs, stretch=Stretch(0, 2, 1)),
+    }
+    assert len({data_digest(images, prints) for images in kinds.values()}) == len(kinds)
+
+
+def test_the_border_of_a_limited_class_stays(blobs: ImageSet) -> None:
+    """With 6 kept images, 9 once trained: a third of the validation side joined them."""
+    fold = keep_real(stored_fold(blobs), blobs, 0, 6, seed=0)
+    for repeat in range(4):
+        train, validation = move_border(fold, blobs, _units(blobs), repeat, seed=0, limited=0)
+        assert (blobs.labels[train] == 0).sum() == 6
+        assert len(train) > len(fold.train)
+        assert set(train) | set(validation) == set(fold.train) | set(fold.validation)
 
 
 def test_one_duplicate_pair_in_each_of_many_classes(blobs: ImageSet) -> None:

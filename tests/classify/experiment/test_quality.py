@@ -66,10 +66,14 @@ def test_no_prediction_from_too_few_or_from_other_images(tmp_path: Path) -> None
     found = predict([{"measures": {"coverage": 0.1}, "gain": 0.0}], {"coverage": 0.2})
     assert found["best"] is None
     assert "no prediction" in in_words("new", found)
-    quality = {"features": "classifier", "points": [{"measures": {}, "gain": 0.1}]}
-    results = {"class": "merger", "settings": {"data_sha256": "x"}, "quality": quality}
+    now = {"features": "classifier", "weights_sha256": "w"}
+    quality = now | {"points": [{"measures": {}, "gain": 0.1}]}
+    settings = {"data_sha256": "x", "measure": "recall"}
+    results = {"class": "merger", "settings": settings, "quality": quality}
     (tmp_path / "results.json").write_text(json.dumps(results))
-    assert len(earlier_points([tmp_path], "x", "merger", "classifier")) == 1
-    assert earlier_points([tmp_path], "y", "merger", "classifier") == []
-    assert earlier_points([tmp_path], "x", "spiral", "classifier") == []
-    assert earlier_points([tmp_path / "none"], "x", "merger", "classifier") == []
+    assert len(earlier_points([tmp_path], "x", "merger", now, "recall")) == 1
+    assert earlier_points([tmp_path], "y", "merger", now, "recall") == []
+    assert earlier_points([tmp_path], "x", "spiral", now, "recall") == []
+    assert earlier_points([tmp_path], "x", "merger", now | {"weights_sha256": "v"}, "recall") == []
+    assert earlier_points([tmp_path], "x", "merger", now, "average_precision") == []
+    assert earlier_points([tmp_path / "none"], "x", "merger", now, "recall") == []

@@ -47,6 +47,9 @@ def test_the_key_follows_everything_but_the_place_of_the_generator() -> None:
         {"data": "other"}, {"fold": 1}, {"repeat": 1}, {"keep": 5}, {"train_rows": "z"},
         {"training": {"steps": 6, "seed": 1}}, {"images": {"kind": "gan"}},
     ]  # fmt: skip
+    # Runs from before units knew their device are found again.
+    assert "device" not in UNIT.config()
+    assert dataclasses.replace(UNIT, device="cuda").key != UNIT.key
     keys = {dataclasses.replace(UNIT, **change).key for change in changes}
     assert len(keys | {UNIT.key}) == len(changes) + 1
 

@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from classify.experiment.comparison import detectable_in_family
 from classify.experiment.statistics import minimum_detectable_effect, student_estimate
 from classify.experiment.verdict import (
     ClaimRule,
@@ -43,6 +44,18 @@ def test_the_answer_turns_with_the_sign(difference: float, error: float, freedom
 def test_nothing_is_claimed_without_the_adjusted_p(difference: float, error: float) -> None:
     estimate = student_estimate(difference, error, 9)
     assert RULE.claim(estimate, 0.06, 0.2) not in ("helped", "harmed")
+
+
+def test_a_null_must_have_been_able_to_see_at_the_level_it_is_tested_at() -> None:
+    """One of seven arms, +0.8 to +7.6 points, p .02 alone and .14 by Holm: no proof of nothing."""
+    estimate = student_estimate(0.042, 0.0165, 20)
+    alone = minimum_detectable_effect(0.0165, 20)
+    assert alone < RULE.sharp_enough
+    assert RULE.claim(estimate, 0.14, alone) == "too small to tell"
+    assert detectable_in_family(estimate, 0.05, 1) == alone
+    assert detectable_in_family(estimate, 0.05, 7) > RULE.sharp_enough
+    wide = student_estimate(0.025, 0.0165, 20)  # holds 0, but reaches +5.9
+    assert RULE.claim(wide, 0.14, alone) == "too small to tell"
 
 
 def test_points_are_written_with_their_sign() -> None:

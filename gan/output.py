@@ -15,7 +15,7 @@ from galaxies.hdf5 import HDF5_ENDINGS, write_hdf5
 from galaxies.image_files import encode_png
 from galaxies.image_set import ImageSet
 from gan.generate import FILM, MARKS, PROVENANCE, GenerateConfig
-from gan.interpolation import walk
+from gan.interpolation import closed_walk
 from gan.pictures import grid, save_film, save_picture
 from gan.sampling import LoadedGenerator, generate, synthetic_set
 from gan.scores import SCORE_NAMES, Scorer, chosen_rows
@@ -84,7 +84,7 @@ def write_interpolation(
     films: list[torch.Tensor] = []
     for index in classes:
         for pieces, stops, between in ((strips, 4, 2), (films, 6, 16)):
-            path = walk(
+            path = closed_walk(
                 loaded,
                 index,
                 stops=stops,

@@ -131,12 +131,13 @@ def _generate(checkpoint: str, name: str, count: int, seed: int, truncation: flo
 
 @st.cache_data(max_entries=32, show_spinner="Drawing the way …")
 def _walk(checkpoint: str, name: str, seed: int, truncation: float) -> np.ndarray:
-    from gan.walk import latent_walk
+    from gan.interpolation import open_walk
 
     generator = served.generator(Path(checkpoint))
     with served.computing:
         index = generator.class_index(name)
-        return latent_walk(generator, index, seed, FRAMES, truncation).numpy()
+        walk = open_walk(generator, index, seed=seed, frames=FRAMES, truncation=truncation)
+        return walk.numpy()
 
 
 def _zip_of(pictures: list[np.ndarray], stem: str) -> bytes:

@@ -9,7 +9,8 @@ import torch
 from galaxies.errors import InputError
 from galaxies.hdf5 import write_hdf5
 from galaxies.image_set import ImageSet
-from gan.interpolation import great_circle, walk
+from galaxies.pixels import to_storage
+from gan.interpolation import closed_walk, great_circle, open_walk
 from gan.sampling import (
     draw_chunk,
     generate,
@@ -104,11 +105,21 @@ def test_a_class_that_it_cannot_make(loaded):
 
 
 def test_walk_is_closed_and_smooth(loaded):
-    images = walk(loaded, 0, stops=3, between=8, seed=0)
+    images = closed_walk(loaded, 0, stops=3, between=8, seed=0)
     assert images.shape == (24, 3, 32, 32)
     steps = (images - images.roll(1, 0)).square().mean(dim=(1, 2, 3)).sqrt()
     apart = (images[0] - images[8]).square().mean().sqrt()
     assert steps.max() < apart
+
+
+def test_a_walk_leads_from_the_first_to_the_second_image_of_its_seed(loaded):
+    made = generate(loaded, 0, 2, seed=4)
+    path = open_walk(loaded, 0, seed=4, frames=5)
+    assert path.shape == (5, 3, 32, 32)
+    assert (path[0].int() - made[0].int()).abs().max() <= 1
+    closed = closed_walk(loaded, 0, stops=2, between=4, seed=4)
+    ends = to_storage(closed[[0]])
+    assert (ends[0].int() - made[0].int()).abs().max() <= 1
 
 
 def test_great_circle_keeps_the_length(generator):

@@ -16,6 +16,7 @@ import uvicorn
 from app import served
 from app.cli import ClassifyAppConfig
 from app.endpoint import create_endpoint, endpoint_paths
+from classify.tabular.checkpoint_kind import is_joint_checkpoint
 from galaxies.device import choose_device
 from galaxies.errors import InputError
 
@@ -35,6 +36,11 @@ def serve(config: ClassifyAppConfig) -> None:
         port = listener.getsockname()[1]
         address = f"http://{_host_in_address(config.host)}:{port}"
         _use_one_thread_each()
+        if is_joint_checkpoint(config.checkpoint):
+            raise InputError(
+                f"{config.checkpoint} sees features beside each image, which an upload has not; "
+                "ask it with classify-predict"
+            )
         served.classifier()  # before the first visitor, and so that a damaged one is said now
         application = create_application(config, port)
         # Streamlit collects garbage after each run of the page; what was loaded for good need not

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from classify.classifier import TrainedClassifier
+from classify.damage import refuse_damaged
 from classify.joint_features import JointFeatures
 from classify.networks.registry import NetworkSpecification, build
 from classify.normalisation import Normalisation
@@ -80,7 +80,7 @@ def load_classifier(folder: Path | str, device: torch.device | str = "cpu") -> T
     """
     folder = Path(folder)
     description = read_description(folder)
-    try:
+    with refuse_damaged(folder, "classifier checkpoint"):
         network_fields = dict(description["network"])
         if network_fields.get("mirror_permutation") is not None:
             network_fields["mirror_permutation"] = tuple(network_fields["mirror_permutation"])
@@ -99,25 +99,22 @@ def load_classifier(folder: Path | str, device: torch.device | str = "cpu") -> T
         network = build(specification)
         state = load_file(folder / WEIGHTS)
         network.load_state_dict(state)
-    except (KeyError, TypeError, OSError, SafetensorError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(f"{folder} is a damaged classifier checkpoint ({reason})") from None
-    device = torch.device(device)
-    network.to(device).eval()
-    return TrainedClassifier(
-        network=network,
-        specification=specification,
-        class_names=tuple(description["class_names"]),
-        size=int(description["size"]),
-        normalisation=normalisation,
-        config=config,
-        mirror_pairs=tuple((left, right) for left, right in description["mirror_pairs"]),
-        history=_read_log(folder / "log.jsonl"),
-        temperature=float(description["temperature"]),
-        record=description["record"],
-        device=device,
-        joint_features=joint,
-    )
+        device = torch.device(device)
+        network.to(device).eval()
+        return TrainedClassifier(
+            network=network,
+            specification=specification,
+            class_names=tuple(description["class_names"]),
+            size=int(description["size"]),
+            normalisation=normalisation,
+            config=config,
+            mirror_pairs=tuple((left, right) for left, right in description["mirror_pairs"]),
+            history=_read_log(folder / "log.jsonl"),
+            temperature=float(description["temperature"]),
+            record=description["record"],
+            device=device,
+            joint_features=joint,
+        )
 
 
 def read_description(folder: Path) -> dict[str, Any]:

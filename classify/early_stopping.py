@@ -1,5 +1,6 @@
 """The weights that are kept are the weights that were scored, bit for bit."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,6 +120,6 @@ class BestWeights:
     def _key_of(self, step: int, score: ValidationScore | None) -> tuple[float, ...]:
         if self.by == "last" or score is None:
             return (float(step),)
-        if self.by == "loss":
-            return (-score.loss,)
-        return (score.balanced_accuracy, -score.loss)
+        # NaN is smaller than nothing and greater than nothing: it must not pass for the best.
+        low_loss = -score.loss if math.isfinite(score.loss) else -math.inf
+        return (low_loss,) if self.by == "loss" else (score.balanced_accuracy, low_loss)

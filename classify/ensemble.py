@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from classify.checkpoint import load_classifier, write_checkpoint
 from classify.classifier import TrainedClassifier
+from classify.damage import refuse_damaged
 from classify.neighbours import unit_length
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
@@ -184,14 +185,15 @@ def load_any(
         kind = None  # load_classifier says what is wrong
     if kind != KIND:
         return load_classifier(folder, device)
-    members = tuple(
-        load_classifier(folder / "members" / str(index), device)
-        for index in range(len(description["members"]))
-    )
-    stack: dict[str, torch.Tensor] = {}
-    if description["combine"] == "stack":
-        stack = load_file(folder / "stack.safetensors")
-    return Ensemble(members, description["combine"], **stack, record=description["record"])
+    with refuse_damaged(folder, "ensemble"):
+        members = tuple(
+            load_classifier(folder / "members" / str(index), device)
+            for index in range(len(description["members"]))
+        )
+        stack: dict[str, torch.Tensor] = {}
+        if description["combine"] == "stack":
+            stack = load_file(folder / "stack.safetensors")
+        return Ensemble(members, description["combine"], **stack, record=description["record"])
 
 
 def _stacked(

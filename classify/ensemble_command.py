@@ -30,6 +30,10 @@ def make_ensemble(
     members = tuple(load_classifier(folder, device) for folder in config.ensemble)
     expected = training_fingerprint(image_set)
     for folder, member in zip(config.ensemble, members, strict=True):
+        if member.joint_features is not None:
+            raise InputError(
+                f"{folder} sees features beside each image; an ensemble joins networks of images"
+            )
         member.refuse_other_images(image_set)
         if member.class_names != image_set.class_names:
             raise InputError(
@@ -42,6 +46,7 @@ def make_ensemble(
                 f"{folder} was trained on other images than the training split of {config.data}, "
                 "so it may have seen what it would be tested on; train all members on one split"
             )
+    image_set.side("test")  # where there is none, say so at once
     chooser, calibration = hold_out_calibration(
         image_set.side("validation"), config.calibration_share
     )

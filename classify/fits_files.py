@@ -21,6 +21,9 @@ from galaxies.survey_stretch import sky_and_noise
 FITS_ENDINGS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz")
 MOST_MASKED = 0.5
 
+_FITS_START = b"SIMPLE  ="
+_PICTURE_STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"II*\0", b"MM\0*", b"BM")
+
 
 @dataclass(frozen=True)
 class FitsReading:
@@ -42,6 +45,19 @@ class FitsReading:
 def is_fits_file(name: str) -> bool:
     """Whether a file name has a FITS ending."""
     return name.lower().endswith(FITS_ENDINGS)
+
+
+def is_fits(source: Path | bytes, name: str) -> bool:
+    """Whether a file is FITS by its first bytes; by its name where those tell nothing."""
+    if isinstance(source, bytes):
+        start = source[:9]
+    else:
+        try:
+            with source.open("rb") as file:
+                start = file.read(9)
+        except OSError:
+            return is_fits_file(name)  # whoever reads it says what is wrong
+    return start == _FITS_START or (is_fits_file(name) and not start.startswith(_PICTURE_STARTS))
 
 
 def read_flux(source: Path | bytes, name: str, reading: FitsReading) -> tuple[np.ndarray, float]:

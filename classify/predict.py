@@ -73,6 +73,8 @@ class ClassifyPredict:
             raise InputError(f"--batch-size must be at least 1, got {self.batch_size}")
         if self.neighbours < 0 or self.dropout_samples < 0:
             raise InputError("--neighbours and --dropout-samples must not be negative")
+        if self.dropout_samples and self.average_symmetries:
+            raise InputError("--dropout-samples and --average-symmetries contradict each other")
         if self.csv is not None and self.csv.suffix.lower() not in (".csv", ".parquet"):
             raise InputError(f"--csv {self.csv} must end in .csv or .parquet")
         if self.dask is not None and self.grad_cam is not None:

@@ -1,6 +1,7 @@
 """What ``classify-predict`` does once its arguments are read."""
 
 import csv
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,13 +30,13 @@ GRAD_CAM_MARKS = ("[0-9][0-9][0-9][0-9][0-9][0-9]_*.png",)
 def classify_predict(config: ClassifyPredict) -> None:
     """Predict every image and print or write the answers."""
     if is_table_checkpoint(config.checkpoint):
-        _refuse_dask(config)
+        _refuse_flags_of_images(config)
         from classify.tabular.predict_command import classify_predict_table
 
         classify_predict_table(config)
         return
     if is_joint_checkpoint(config.checkpoint):
-        _refuse_dask(config)
+        _refuse_flags_of_images(config)
         from classify.tabular.predict_command import classify_predict_joint
 
         classify_predict_joint(config)
@@ -46,6 +47,9 @@ def classify_predict(config: ClassifyPredict) -> None:
     if config.grad_cam is not None:
         refuse_existing(config.grad_cam, overwrite=config.overwrite, marks=GRAD_CAM_MARKS)
     service, items = open_service_and_items(config)
+    averaged = config.average_symmetries or config.dropout_samples
+    if averaged and service.reference.calibration is not None:
+        warn("no prediction sets: the checkpoint is calibrated for single views, not for averages")
     if config.dask is not None:
         from classify.predict_on_dask import answered_on_dask
 
@@ -70,11 +74,23 @@ def classify_predict(config: ClassifyPredict) -> None:
         _evaluate(config, service, answers, labels)
 
 
-def _refuse_dask(config: ClassifyPredict) -> None:
-    if config.dask is not None:
+FLAGS_OF_IMAGES = (
+    "dask", "grad_cam", "neighbours", "average_symmetries", "dropout_samples", "fits_range",
+)  # fmt: skip
+"""What a checkpoint that takes features cannot do."""
+
+
+def _refuse_flags_of_images(config: ClassifyPredict) -> None:
+    """Refuse what would be ignored."""
+    usual = {field.name: field.default for field in dataclasses.fields(ClassifyPredict)}
+    given = [name for name in FLAGS_OF_IMAGES if getattr(config, name) != usual[name]]
+    if given:
+        listed = ", ".join("--" + name.replace("_", "-") for name in given)
         raise InputError(
-            f"--dask shares images, and {config.checkpoint} takes a table; leave it out"
+            f"{config.checkpoint} takes features, alone or beside images; leave out {listed}"
         )
+    if config.csv is not None:
+        _require_parquet(config.csv)
 
 
 def open_service_and_items(config: ClassifyPredict) -> tuple[ClassifierService, list[Item]]:
@@ -215,7 +231,8 @@ def _evaluate(
     probabilities = np.array([[a.probabilities[name] for name in names] for a in answers])
     stream = sys.stderr if config.json else sys.stdout
     print(table(evaluate(probabilities, truth, names)), file=stream)
-    if service.reference.calibration is not None:
+    averaged = config.average_symmetries or config.dropout_samples
+    if service.reference.calibration is not None and not averaged:
         sets = service.reference.calibration.sets(probabilities, config.level, config.set_kind)
         report = coverage_report(
             sets, truth, names, config.level, config.set_kind, service.reference.calibration

@@ -4,6 +4,8 @@ Only names travel to the workers and only answers come back, so the checkpoint a
 on a file system that all see. Shares are batches: the numbers are those of one machine.
 """
 
+import threading
+import uuid
 from collections.abc import Iterator
 
 from classify.dask_client import connect_to_dask
@@ -15,7 +17,8 @@ from galaxies.errors import InputError
 
 _AT_ONCE_PER_THREAD = 2  # batches in flight: enough to keep workers busy, few answers waiting
 
-_opened: dict[ClassifyPredict, tuple[ClassifierService, list[Item]]] = {}
+_opened: dict[str, tuple[ClassifierService, list[Item]]] = {}
+_opening = threading.Lock()
 
 
 def answered_on_dask(config: ClassifyPredict, count: int) -> Iterator[AnsweredBatch]:
@@ -36,8 +39,9 @@ def answered_on_dask(config: ClassifyPredict, count: int) -> Iterator[AnsweredBa
                 start = next(starts, None)
                 if start is None:
                     return
-                flying.append(client.submit(answer_share, config, start, count, pure=False))
+                flying.append(client.submit(answer_share, config, start, count, run, pure=False))
 
+        run = uuid.uuid4().hex  # workers outlive a command, after which its files may change
         flying: list = []
         submit()
         while flying:
@@ -45,12 +49,13 @@ def answered_on_dask(config: ClassifyPredict, count: int) -> Iterator[AnsweredBa
             submit()
 
 
-def answer_share(config: ClassifyPredict, start: int, count: int) -> AnsweredBatch:
-    """The batch that begins at ``start``, on a worker."""
-    if config not in _opened:
-        _opened.clear()
-        _opened[config] = open_service_and_items(config)
-    service, items = _opened[config]
+def answer_share(config: ClassifyPredict, start: int, count: int, run: str) -> AnsweredBatch:
+    """The batch that begins at ``start``, on a worker; ``run`` names one call of the command."""
+    with _opening:
+        if run not in _opened:
+            _opened.clear()
+            _opened[run] = open_service_and_items(config)
+        service, items = _opened[run]
     if len(items) != count:
         raise InputError(
             f"a Dask worker finds {len(items)} images where {count} were listed; checkpoint and "

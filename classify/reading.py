@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from classify.fits_files import FitsReading, flux_to_bytes, is_fits_file, read_flux
+from classify.fits_files import FitsReading, flux_to_bytes, is_fits, read_flux
 from galaxies.image_files import BadImageError, Decoding, decode_image
 from galaxies.resize import crop_and_resize
 
@@ -53,7 +53,7 @@ class ImageReader:
         """
         if isinstance(source, np.ndarray):
             return self._fit(self._from_array(source, name), name)
-        if is_fits_file(name):
+        if is_fits(source, name):
             flux, _ = read_flux(source, name, self.fits)
             if self.takes_flux:
                 return self._fit(torch.from_numpy(flux), name)

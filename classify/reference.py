@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 
 from classify.classifier import TrainedClassifier
 from classify.conformal import ConformalCalibration
+from classify.damage import refuse_damaged
 from classify.determinism import numpy_generator_for
 from classify.ensemble import Ensemble
 from classify.neighbours import TrainingNeighbours, Whitening, fit_neighbours
@@ -108,6 +109,11 @@ def read_reference(folder: Path) -> Reference:
     """Read what `write_reference` wrote; parts that were not written are ``None``."""
     if not (folder / REFERENCE).is_file():
         return Reference(None, None, None)
+    with refuse_damaged(folder, "classifier checkpoint"):
+        return _read_reference(folder)
+
+
+def _read_reference(folder: Path) -> Reference:
     with safe_open(folder / REFERENCE, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     calibration = None

@@ -30,7 +30,7 @@ def save_state(run: "_Run", step: int, folder: Path) -> None:
         "best": run.best.state_dict(),
         "history": run.history,
         "rows": [phase.rows.shape[0] for phase in run.phases],
-        "images": len(run.labels),
+        "data": run.data_digest(),
     }
     with whole_file(folder / STATE, overwrite=True) as temporary:
         torch.save(state, temporary)
@@ -57,10 +57,12 @@ def load_state(run: "_Run", folder: Path) -> int:
     if changed:
         listed = ", ".join(f"{n} was {state['config'].get(n)}, is {given[n]}" for n in changed)
         raise InputError(f"cannot resume {folder} with other settings: {listed}")
-    if state["images"] != len(run.labels) or state["class_names"] != list(
-        run.classifier.class_names
-    ):
-        raise InputError(f"cannot resume {folder}: the training images are others than before")
+    names = list(run.classifier.class_names)
+    if state.get("data") != run.data_digest() or state["class_names"] != names:
+        raise InputError(
+            f"cannot resume {folder}: the images that it learns from or chooses by (--data, its "
+            "split, --synthetic, --calibration-share) are others than before"
+        )
     step = int(state["step"])
     if any(phase.head_only and phase.first < step for phase in run.phases):
         run.network.trunk.requires_grad_(False)

@@ -231,7 +231,10 @@ class ClassifierService:
         asked = questions or Questions()
         probabilities, unsettled = self._probabilities(pixels, asked)
         sets = None
-        if self.reference.calibration is not None:
+        # The calibration holds answers to single views; averaged ones are another score, for
+        # which its thresholds promise nothing.
+        averaged = asked.average_symmetries or asked.dropout_samples
+        if self.reference.calibration is not None and not averaged:
             sets = self.reference.calibration.sets(probabilities, asked.level, asked.set_kind)
         nearest = self._nearest(pixels, asked)
         best = probabilities.argmax(axis=1)

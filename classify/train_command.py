@@ -9,6 +9,7 @@ import torch
 from classify.calibration import fit_temperature
 from classify.checkpoint import MARKS
 from classify.finishing import finish, report
+from classify.joint_features import JOINT_NETWORKS, joint_features_of
 from classify.networks.network import count_parameters, count_trainable_parameters
 from classify.networks.registry import NetworkSpecification, build, describe
 from classify.reference import make_reference
@@ -100,6 +101,7 @@ def _train_in(
             if out.exists()
             else f"there is no interrupted run of {out} to resume; leave out --resume"
         )
+    image_set.side("test")  # where there is none, say so before the training
     train = image_set.side("train")
     chooser, calibration = hold_out_calibration(
         image_set.side("validation"), config.calibration_share
@@ -139,8 +141,11 @@ def _train_in(
 def _dry_run(config: ClassifyTrain) -> None:
     from classify.transfer import choose_trainable
 
+    table_columns = 0
     if None in (config.size, config.channels, config.classes):
         image_set = open_data(config)
+        if config.model in JOINT_NETWORKS:
+            table_columns = joint_features_of(image_set).scaling.outputs
         size, channels = image_set.size, image_set.channels
         classes = len(image_set.class_names)
         permutation: tuple[int, ...] | None = tuple(image_set.mirror_permutation().tolist())
@@ -153,6 +158,7 @@ def _dry_run(config: ClassifyTrain) -> None:
         classes=config.classes or classes,
         dropout=config.dropout,
         mirror_permutation=permutation,
+        table_columns=table_columns,
     )
     network = build(specification)
     choose_trainable(network, config.transfer)

@@ -5,7 +5,9 @@
 """
 
 import contextlib
+import hashlib
 import itertools
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +43,7 @@ from classify.resume import load_state, save_state
 from classify.training_config import TrainingConfig
 from classify.training_sets import loss_weights, refuse_unlike
 from classify.transfer import choose_trainable, frozen_modules, rate_groups
+from galaxies.command_line import warn
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 from galaxies.stop_requests import stop_requests
@@ -200,6 +203,8 @@ class _Run:
         self.phases = self._plan(train, synthetic)
         self.best = BestWeights(config.best_by if validation is not None else "last")
         self.history: list[dict[str, Any]] = []
+        self.diverged_at: int | None = None
+        self._data_digest: str | None = None
         self.precision = autocast_dtype(config, device)
         self.classifier = TrainedClassifier(
             network=self.network,
@@ -223,7 +228,7 @@ class _Run:
             disable=not progress, leave=False,
         )  # fmt: skip
         since_look, losses, clock = 0, torch.zeros((), device=self.device), time.perf_counter()
-        stopped = False
+        stopped = bool(config.patience) and self.best.looks_since >= config.patience
         with contextlib.ExitStack() as stack:
             stack.enter_context(bar)
             stack.enter_context(isolated_randomness(config.seed, self.device))
@@ -232,7 +237,8 @@ class _Run:
             for phase in self.phases:
                 if step >= phase.last:
                     continue
-                if phase.head_only and step == phase.first:
+                # A head stage has two phases where its last steps are on real images alone.
+                if phase.head_only and step == config.steps - config.retrain_head_steps:
                     self._begin_head_stage()
                 rows = self._rows_on_device(phase)
                 while step < phase.last and not stopped:
@@ -245,12 +251,18 @@ class _Run:
                         raise KeyboardInterrupt
                     if step % config.validate_every == 0 or step in (phase.last, config.steps):
                         seconds = time.perf_counter() - clock
-                        self._look(step, float(losses) / since_look, since_look, seconds, bar)
+                        mean_loss = float(losses) / since_look
+                        if not math.isfinite(mean_loss):
+                            self._diverged(step)
+                            break
+                        self._look(step, mean_loss, since_look, seconds, bar)
                         losses.zero_()
                         since_look, clock = 0, time.perf_counter()
                         stopped = bool(config.patience) and self.best.looks_since >= config.patience
                         if state_folder is not None:
                             save_state(self, step, state_folder)
+                if self.diverged_at is not None:
+                    break
                 if stopped and not any(later.head_only and later.first >= phase.last
                                        for later in self.phases):  # fmt: skip
                     break
@@ -264,7 +276,33 @@ class _Run:
             "kept_score": self.best.score,
             "parameters": sum(p.numel() for p in self.network.parameters()),
         }
+        if self.diverged_at is not None:
+            self.classifier.record["training"]["diverged_at"] = self.diverged_at
         return self.classifier
+
+    def _diverged(self, step: int) -> None:
+        """Go on with the best weights so far, and say so; there may be none."""
+        advice = "lower --learning-rate"
+        if self.best.state is None:
+            raise InputError(f"the training loss is not finite at step {step}; {advice}")
+        self.diverged_at = step
+        warn(
+            f"the training loss is not finite at step {step}: training ends there, and the weights "
+            f"of step {self.best.step} are kept; {advice}"
+        )
+
+    def data_digest(self) -> str:
+        """Hash of all images and labels that the run learns from or chooses by."""
+        if self._data_digest is not None:
+            return self._data_digest
+        sides = [*self.bank.sets, *([] if self.validation is None else [self.validation])]
+        content = hashlib.sha256()
+        for side in sides:
+            content.update("".join(side.fingerprints().tolist()).encode() + b"|")
+            content.update(side.labels.astype("<i8").tobytes())
+            content.update(side.features.astype("<f4").tobytes())
+        self._data_digest = content.hexdigest()
+        return self._data_digest
 
     def _plan(self, train: ImageSet, synthetic: ImageSet | None) -> list[Phase]:
         config = self.config
@@ -288,12 +326,14 @@ class _Run:
                 synthetic_share=config.synthetic_share,
                 purpose=f"draws from step {first}",
             )
+            # With a share the draws follow the real images, however many others there are.
             counts = np.bincount(train.labels, minlength=self.class_count)
-            if extra is not None:
+            if extra is not None and config.synthetic_share is None:
                 counts = counts + np.bincount(extra.labels, minlength=self.class_count)
             balance = "none" if head_only else config.balance
-            weights = torch.from_numpy(class_weights(counts, balance)).float().to(self.device)
-            prior = torch.from_numpy(plan.prior).to(self.device)
+            seen = self._seen(counts)
+            weights = torch.from_numpy(class_weights(seen, balance)).float().to(self.device)
+            prior = torch.from_numpy(self._seen(plan.prior)).to(self.device)
             phases.append(
                 Phase(first, last, plan.rows, loss_for(config, weights, prior), head_only)
             )
@@ -362,6 +402,12 @@ class _Run:
         images = images.contiguous(memory_format=torch.channels_last)
         table = None if self.table is None else self.table[index]
         return images, targets, self.weights[index], table
+
+    def _seen(self, counts: np.ndarray) -> np.ndarray:
+        """(K,) how often each class is seen: half of the images of a class come mirrored."""
+        if not self.config.symmetries:
+            return counts
+        return (counts + counts[self.permutation.cpu().numpy()]) / 2
 
     def _stage_of(self, phase: Phase) -> tuple[int, int]:
         """First step and end of the schedule that a phase belongs to."""

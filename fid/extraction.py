@@ -20,6 +20,8 @@ from fid.image_sources import Batch, ImageSource, ahead
 from fid.statistics import FeatureStatistics, StatisticsAccumulator, statistics_of_features
 from fid.statistics_file import Origin
 from galaxies.atomic import whole_file
+from galaxies.command_line import warn
+from galaxies.errors import InputError
 
 KEPT_FEATURES = 10_000
 """Most images a side whose features are kept beside the statistics (80 MB at 2048 features)."""
@@ -118,7 +120,10 @@ def extract(
         notes=source.notes(),
     )
     if entry is not None:
-        _write_entry(entry, result)
+        try:
+            _write_entry(entry, result)
+        except (InputError, OSError) as error:  # hours of network must not go with a full disk
+            warn(f"the features are not kept for the next run: {error}")
     return result
 
 

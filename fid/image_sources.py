@@ -6,6 +6,7 @@ import os
 import queue
 import threading
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -71,6 +72,12 @@ class ImageSource(Protocol):
         ...
 
 
+UNREADABLE = (
+    OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What a file or a member of an archive raises that is absent, cut short, damaged or encrypted."""
+
+
 @dataclass
 class SetImages:
     """An image set; float32 flux is seen through its stretch as 8 bits, as a network sees it."""
@@ -133,6 +140,8 @@ class LooseImages:
         Row -> what is wrong with it, known after reading.
     shapes : dict
         (C, H, W) -> number of images, known after reading.
+    looked : bool
+        Whether every file was tried.
     """
 
     name: str
@@ -142,6 +151,7 @@ class LooseImages:
     archive: Path | None = None
     bad: dict[int, str] = field(default_factory=dict)
     shapes: dict[tuple[int, int, int], set[int]] = field(default_factory=dict)
+    looked: bool = False
 
     def __len__(self) -> int:
         return len(self.files)
@@ -162,6 +172,7 @@ class LooseImages:
                 if self.bad and not self.skip_bad:
                     self._refuse(pool, read, start + size)
                 yield batch
+        self.looked = True
 
     def digest(self) -> str:
         """Hash of the bytes of the files and of the rules that decode them."""
@@ -169,12 +180,26 @@ class LooseImages:
         total.update(f"{self.decoding} {self.skip_bad}".encode())
 
         def of(row: int) -> bytes:
-            return hashlib.blake2b(self._bytes(read, row), digest_size=32).digest()
+            try:
+                content = self._bytes(read, row)
+            except UNREADABLE as error:  # who decodes it says what is wrong, by name
+                content = f"unreadable: {type(error).__name__}".encode()
+            return hashlib.blake2b(content, digest_size=32).digest()
 
         with self._reader() as read, ThreadPoolExecutor(_cores()) as pool:
             for part in pool.map(of, range(len(self.files))):
                 total.update(part)
         return total.hexdigest()
+
+    def bad_rows(self) -> np.ndarray:
+        """Rows that cannot be used, after one look at all files."""
+        if not self.looked:
+            with self._reader() as read, ThreadPoolExecutor(_cores()) as pool:
+                for row, image in enumerate(pool.map(self._attempt(read), range(len(self)))):
+                    if isinstance(image, str):
+                        self.bad[row] = image
+            self.looked = True
+        return np.array(sorted(self.bad), dtype=np.int64)
 
     def read(self, rows: np.ndarray) -> torch.Tensor:
         """Decode some images.
@@ -234,6 +259,8 @@ class LooseImages:
                 return f"{name} does not exist"
             except (BadImageError, zipfile.BadZipFile) as error:
                 return str(error)
+            except UNREADABLE as error:
+                return f"{name} cannot be read ({error})"
 
         return attempt
 

@@ -15,6 +15,7 @@ from galaxies.errors import InputError
 
 _SPLITS = 100
 _LEAST_IMAGES = 8
+_TINY = 1e-9  # of a standard deviation
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class PhysicalDistance:
     Attributes
     ----------
     name : str
-    real_median, fake_median : float
+    real_median, fake_median : float or None
         In the measurement's unit; NaN for the two curves.
     distance : float
         Wasserstein distance of all images, in real standard deviations; for a curve the mean
@@ -41,8 +42,8 @@ class PhysicalDistance:
     """
 
     name: str
-    real_median: float
-    fake_median: float
+    real_median: float | None
+    fake_median: float | None
     distance: float
     low: float
     high: float
@@ -103,8 +104,9 @@ def compare_physics(
     for name, values in real_columns.items():
         result, floor = _compare(name, values, fake_columns[name], splits)
         results.append(result)
-        floors.append(floor / result.floor_high)
-    farthest = max(result.at_floor_count / result.floor_high for result in results)
+        floors.append(floor / max(result.floor_high, _TINY))
+    # A measurement that never varies, such as the colour of grey images, has no floor.
+    farthest = max(result.at_floor_count / max(result.floor_high, _TINY) for result in results)
     as_far = np.max(floors, axis=0) >= farthest
     differing = sum(result.differs for result in results)
     return PhysicalComparison(results, differing, float((1 + as_far.sum()) / (1 + _SPLITS)))
@@ -141,7 +143,7 @@ def _compare(
 ) -> tuple[PhysicalDistance, np.ndarray]:
     """One measurement, (n, P) and (m, P), and its floor in each split."""
     alone = real.shape[1] == 1
-    medians = [float(np.median(side)) if alone else float("nan") for side in (real, fake)]
+    medians = [float(np.median(side)) if alone else None for side in (real, fake)]
     spread = np.maximum(real.std(axis=0), 1e-12)
     centre = real.mean(axis=0)
     real, fake = (real - centre) / spread, (fake - centre) / spread

@@ -12,6 +12,8 @@ import scipy.ndimage
 import torch
 import torch.nn.functional as F
 
+from galaxies.errors import InputError
+
 PROFILE_BINS = 12
 SPECTRUM_BINS = 12
 _ETA = 0.2  # Petrosian: surface brightness there, over the mean inside
@@ -61,7 +63,17 @@ class PhysicalTable:
 
 
 def measure(images: torch.Tensor) -> PhysicalTable:
-    """Measure (n, C, H, H) images, uint8 or float (any linear unit)."""
+    """Measure (n, C, H, H) images, uint8 or float (any linear unit).
+
+    Raises
+    ------
+    InputError
+        If they are not square.
+    """
+    if images.shape[-1] != images.shape[-2]:
+        raise InputError(
+            f"images are {images.shape[-1]}x{images.shape[-2]}; physics needs square ones"
+        )
     tables = [_measure_block(images[s : s + _BLOCK]) for s in range(0, len(images), _BLOCK)]
     names = SCALARS + colour_names(images.shape[1])
     if not tables:

@@ -104,8 +104,8 @@ def _null(material: _Material) -> Result:
         f"null band: {band.observed:.4g} at {band.images} images a side, where a perfect "
         f"generator scores {band.low:.4g} to {band.high:.4g}; permutation p = "
         f"{band.permutation_p:.3g} ({permutations} relabellings of {n} and {m} images)",
-        f"interval: {value:.4g} ± {1.96 * error:.2g} (95 %, spread of the value at this number "
-        "of images, not its bias)",
+        f"interval: {value:.4g} ± {1.96 * error:.2g} (95 %, spread at {len(gram.real_rows)} and "
+        f"{len(gram.fake_rows)} images, not the bias; with more images the value spreads less)",
     ]
     return values, text
 
@@ -260,8 +260,15 @@ def _memorisation(material: _Material) -> Result:
 
 def _physics(material: _Material) -> Result:
     rng = material.rng(9)
-    real = measure(_thinned(material.images(0), COMPARED_IMAGES, rng)[0])
-    fake = measure(_thinned(material.images(1), COMPARED_IMAGES, rng)[0])
+    pixels = [_linear_pixels(material.images(which), rng) for which in (0, 1)]
+    if pixels[0].shape[-2:] != pixels[1].shape[-2:]:
+        raise InputError(
+            f"images of {pixels[0].shape[-1]} and {pixels[1].shape[-1]} pixels: sizes and fluxes "
+            "are measured in pixels; bring both to one size with galaxy-set pack"
+        )
+    if pixels[0].dtype != pixels[1].dtype:
+        raise InputError("one side is flux and the other 8-bit pictures: their units differ")
+    real, fake = measure(pixels[0]), measure(pixels[1])
     empty = share_without_object(real), share_without_object(fake)
     compared = compare_physics(real, fake, rng)
     values = {
@@ -301,12 +308,23 @@ _MEASURES: dict[str, Callable[[_Material], Result]] = {
 }
 
 
+def _linear_pixels(source: ImageSource, rng: np.random.Generator) -> torch.Tensor:
+    """At most so many images: flux as it is, without the stretch that networks see it through."""
+    if isinstance(source, SetImages) and source.image_set.store.dtype == torch.float32:
+        rows = np.arange(len(source))
+        if len(rows) > COMPARED_IMAGES:
+            rows = np.sort(rng.choice(rows, COMPARED_IMAGES, replace=False))
+        return source.image_set.read(rows)
+    return _thinned(source, COMPARED_IMAGES, rng)[0]
+
+
 def _thinned(
     source: ImageSource, most: int, rng: np.random.Generator
 ) -> tuple[torch.Tensor, np.ndarray]:
     rows = np.arange(len(source))
-    if isinstance(source, LooseImages):
-        rows = np.array([row for row in rows if row not in source.bad], dtype=np.int64)
+    if isinstance(source, LooseImages) and source.skip_bad:
+        # Of a cached side, and of training images, nobody has looked for bad files yet.
+        rows = np.setdiff1d(rows, source.bad_rows())
     if len(rows) > most:
         rows = np.sort(rng.choice(rows, most, replace=False))
     return source.read(rows), rows

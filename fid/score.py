@@ -1,5 +1,6 @@
 """From two sides to a report: the work behind ``fid-score``."""
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -67,8 +68,20 @@ def reading_rules(config: ScoreConfig) -> ReadingRules:
     )
 
 
+def _see_through_one_stretch(real: Side, fake: Side) -> list[str]:
+    """Equal flux must become equal pixels: FAKE is seen as REAL is."""
+    if not (isinstance(real, SetImages) and isinstance(fake, SetImages)):
+        return []
+    wanted, found = real.image_set.stretch, fake.image_set.stretch
+    if wanted is None or found is None or wanted == found:
+        return []
+    fake.image_set = dataclasses.replace(fake.image_set, stretch=wanted)
+    return [f"{fake.name}: its own stretch ({found}) was left aside for that of {real.name}"]
+
+
 def score_sides(config: ScoreConfig, real: Side, fake: Side) -> Scored:
     """Features and distance of two sides."""
+    one_stretch = _see_through_one_stretch(real, fake)
     for side in (real, fake):
         _refuse_single_image(side)
     extractor = cache(lambda: build_extractor(config))
@@ -80,7 +93,7 @@ def score_sides(config: ScoreConfig, real: Side, fake: Side) -> Scored:
     second.statistics.require_at_least_two(config.fake)
     distance = frechet_distance(first.statistics, second.statistics)
     value = _compatible_value(config, first, second) if config.compat else distance.value
-    notes = first.notes + second.notes + _channel_notes(config, real, fake)
+    notes = first.notes + second.notes + one_stretch + _channel_notes(config, real, fake)
     name = name_of_distance(origin.features, origin.weights_sha256)
     return Scored(first, second, origin, name, distance, value, notes)
 

@@ -134,8 +134,9 @@ def _create(
             pass  # this architecture has no such choice
     try:
         return timm.create_model(name, pretrained=False, num_classes=0, **settings), settings
-    except TypeError as error:
-        raise InputError(f"--features timm:{name}: {error}") from None
+    except (TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"--features timm:{name}: {reason}") from None
 
 
 def _load_without_head(

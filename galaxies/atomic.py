@@ -48,6 +48,7 @@ def whole_file(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     refuse_existing(path, overwrite=overwrite)
     if path.is_dir():
         raise InputError(f"{path} is a folder; name a file")
+    path = path.resolve()  # what a link points to is replaced, not the link
     with _parent_folder(path):
         handle, name = tempfile.mkstemp(
             dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".partial"
@@ -72,6 +73,7 @@ def whole_folder(
     if overwrite and not marks:
         raise ValueError("name what marks a folder that may be replaced")
     refuse_existing(path, overwrite=overwrite, marks=marks)
+    path = path.resolve()  # what a link points to is replaced, not the link
     with _parent_folder(path):
         temporary = Path(
             tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".partial")
@@ -82,9 +84,13 @@ def whole_folder(
             temporary.chmod(0o777 & ~mask)
             for written in temporary.rglob("*"):  # some libraries keep their files to the owner
                 written.chmod((0o777 if written.is_dir() else 0o666) & ~mask)
-            if path.is_dir():
-                shutil.rmtree(path)
-            temporary.replace(path)
+            if path.is_dir():  # aside first: the new one must not wait for the end of the old
+                aside = temporary.with_suffix(".replaced")
+                path.replace(aside)
+                temporary.replace(path)
+                shutil.rmtree(aside, ignore_errors=True)
+            else:
+                temporary.replace(path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 

@@ -52,6 +52,9 @@ class PackConfig:
     ] = None
     """Of float32 flux, in its unit: which flux is black, which white, and up to which the asinh
     between them is linear; default the stretch of the source, or one measured on its images."""
+    mirror: Annotated[tuple[str, str] | None, tyro.conf.arg(metavar="CLASS CLASS")] = None
+    """Two classes that a mirror turns into each other; found by itself where their names differ
+    only in clockwise against anticlockwise."""
     table: Path | None = None
     """Table of photometry (CSV, Parquet, FITS, .npz) whose features are joined to the images."""
     table_id: Annotated[str | None, tyro.conf.arg(metavar="COLUMN")] = None
@@ -196,6 +199,7 @@ def _pack(config: PackConfig) -> None:
         skip_bad=config.skip_bad,
         scale_16_bit=config.scale_16_bit,
         stretch=None if config.stretch is None else Stretch(*config.stretch),
+        mirror=config.mirror,
         joined=joined,
         overwrite=config.overwrite,
     )

@@ -10,6 +10,7 @@ import dataclasses
 import errno
 import io
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -102,8 +103,17 @@ def named_on_command_line(words: Sequence[str]) -> list[str]:
 
 
 def print_json(value: object) -> None:
-    """Write one JSON object to stdout, on one line."""
-    print(json.dumps(value, default=_encode), flush=True)
+    """Write one JSON object to stdout, on one line; what is NaN or infinite becomes null."""
+    plain = json.loads(json.dumps(value, default=_encode))
+    print(json.dumps(_with_nulls(plain), allow_nan=False), flush=True)
+
+
+def _with_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_nulls(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_with_nulls(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def warn(message: str) -> None:

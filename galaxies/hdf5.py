@@ -7,6 +7,7 @@ Galaxy10 file, without the additions, opens too.
 """
 
 import dataclasses
+import errno
 import json
 from collections.abc import Iterable
 from pathlib import Path
@@ -284,6 +285,10 @@ def _open(path: Path) -> h5py.File:
     except FileNotFoundError:
         raise InputError(f"{path} does not exist") from None
     except OSError as error:
+        if isinstance(error, PermissionError) or error.errno in (errno.EACCES, errno.EPERM):
+            raise InputError(f"{path} cannot be read: permission denied") from None
+        if isinstance(error, BlockingIOError) or error.errno in (errno.EAGAIN, errno.EWOULDBLOCK):
+            raise InputError(f"{path} is being written by another program; try again") from None
         reason = "is cut short" if "truncated" in str(error) else "is not an HDF5 file"
         raise InputError(f"{path} {reason}; fetch or pack it anew") from None
 
@@ -320,8 +325,8 @@ def _attribute(file: h5py.File, name: str) -> Any:
     if value is None:
         return None
     if isinstance(value, np.ndarray):
-        return [item.decode() if isinstance(item, bytes) else str(item) for item in value]
-    text = value.decode() if isinstance(value, bytes) else str(value)
+        return [_decoded(item) for item in value]
+    text = _decoded(value)
     try:
         return json.loads(text)
     except json.JSONDecodeError:
@@ -335,10 +340,23 @@ def _pairs(value: Any) -> tuple[tuple[str, str], ...] | None:
 def _strings(file: h5py.File, name: str, *, empty: bool = False) -> Any:
     if name not in file:
         return np.zeros(0, dtype="U1") if empty else None
-    values = file[name]
-    if values.dtype.kind in "iuf":
-        return values[:].astype(str)
-    return np.array([v.decode() if isinstance(v, bytes) else v for v in values[:]], dtype=str)
+    return as_strings(file[name][:])
+
+
+def as_strings(values: np.ndarray) -> np.ndarray:
+    """(N,) str of a column as HDF5 gives it: numbers, bytes in UTF-8 (else Latin-1), or text."""
+    if values.dtype.kind in "biuf":
+        return values.astype(str)
+    return np.array([_decoded(value) for value in values], dtype=str)
+
+
+def _decoded(value: object) -> str:
+    if not isinstance(value, bytes):
+        return str(value)
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _as_utf8(values: np.ndarray) -> np.ndarray:

@@ -51,6 +51,7 @@ def pack(
     skip_bad: bool = False,
     scale_16_bit: bool = False,
     stretch: Stretch | None = None,
+    mirror: tuple[str, str] | None = None,
     joined: TableJoin | None = None,
     overwrite: bool = False,
     progress: bool = True,
@@ -79,6 +80,8 @@ def pack(
     stretch
         How float32 flux becomes network input; default that of the source, and where it has
         none, `survey_stretch` of the packed images.
+    mirror
+        Two classes that a mirror turns into each other, beside those that their names tell.
     joined
         Table whose features are added to the images of the same names.
     overwrite
@@ -93,7 +96,7 @@ def pack(
     """
     _refuse_output(out, overwrite=overwrite)
     decoding = Decoding(crop=crop, size=size, scale_16_bit=scale_16_bit)
-    arguments = (out, decoding, exclude, joined, overwrite, progress)
+    arguments = (out, decoding, exclude, mirror, joined, overwrite, progress)
     if str(source) != SIMULATED and Path(source).is_dir():
         if stretch is not None:
             raise InputError(f"--stretch is for flux (float32), and {source} holds 8-bit pictures")
@@ -127,6 +130,7 @@ def _pack_folder(
     out: Path,
     decoding: Decoding,
     exclude: Sequence[str],
+    mirror: tuple[str, str] | None,
     joined: TableJoin | None,
     overwrite: bool,
     progress: bool,
@@ -159,7 +163,7 @@ def _pack_folder(
         _refuse_small_classes(catalogue.classes, catalogue.class_names, len(left_out))
         store = PixelsInHdf5(temporary, writer.finish(), torch.uint8)
         packed = image_set_of_catalogue(catalogue, store, source=str(folder))
-        packed = packed if joined is None else joined.onto(packed)
+        packed = _with_mirror(packed if joined is None else joined.onto(packed), mirror)
         note = _note(decoding, exclude, None if columns is None else columns.group) | {
             "skipped": len(left_out)
         }
@@ -175,6 +179,7 @@ def _pack_arrays(
     out: Path,
     decoding: Decoding,
     exclude: Sequence[str],
+    mirror: tuple[str, str] | None,
     joined: TableJoin | None,
     overwrite: bool,
     progress: bool,
@@ -184,6 +189,7 @@ def _pack_arrays(
         image_set = image_set.without_classes(exclude)
     names = [image_set.class_names[label] for label in image_set.labels]
     _refuse_small_classes(names, image_set.class_names)
+    image_set = _with_mirror(image_set, mirror)
     if joined is not None:
         image_set = joined.onto(image_set)
     with (
@@ -212,6 +218,17 @@ def _pack_arrays(
         note = _note(decoding, exclude, group) | {"skipped": len(left_out)}
         write_columns(file, _with_note(packed, note))
     return Packed(read_hdf5(out), left_out, excluded)
+
+
+def _with_mirror(image_set: ImageSet, mirror: tuple[str, str] | None) -> ImageSet:
+    if mirror is None or mirror in (image_set.mirror_pairs or ()):
+        return image_set
+    for name in mirror:
+        image_set.class_index(name)  # names the classes that there are
+    pairs = (*(image_set.mirror_pairs or ()), mirror)
+    mirrored = dataclasses.replace(image_set, mirror_pairs=pairs)
+    mirrored.mirror_permutation()  # refuses a class in two pairs
+    return mirrored
 
 
 def _rows_with_finite_pixels(

@@ -16,7 +16,7 @@ import torch
 from galaxies.catalogue import Catalogue, CatalogueColumns, read_catalogue
 from galaxies.eight_bits import to_eight_bits, unusable_dtype
 from galaxies.errors import InputError
-from galaxies.hdf5 import HDF5_ENDINGS, ordinal_ids, read_hdf5
+from galaxies.hdf5 import HDF5_ENDINGS, MOST_CLASSES, ordinal_ids, read_hdf5
 from galaxies.image_files import (
     BadImageError,
     Decoding,
@@ -101,6 +101,7 @@ def image_set_of_catalogue(catalogue: Catalogue, store: PixelStore, *, source: s
     provenance = {"source": source} | catalogue.provenance
     prints = provenance.pop("training_fingerprints", [])
     training_ids = provenance.pop("training_ids", [])
+    mirrors = provenance.pop("mirror_pairs", None)
     return ImageSet(
         store=store,
         labels=np.array([index[name] for name in catalogue.classes], dtype=np.int64),
@@ -110,6 +111,7 @@ def image_set_of_catalogue(catalogue: Catalogue, store: PixelStore, *, source: s
         group=catalogue.group,
         features=catalogue.features,
         feature_names=catalogue.feature_names,
+        mirror_pairs=None if mirrors is None else tuple((left, right) for left, right in mirrors),
         provenance=provenance,
         training_fingerprints=np.array(prints, dtype=str),
         training_ids=np.array(training_ids, dtype=str),
@@ -168,10 +170,17 @@ def _open_npz(path: Path, *, scale_16_bit: bool) -> ImageSet:
         raise InputError(f"{path}: labels must be (N,) integers")
     if labels.min(initial=0) < 0:
         raise InputError(f"{path}: labels must not be negative")
+    if labels.max(initial=0) >= MOST_CLASSES:
+        raise InputError(
+            f"{path}: labels count classes from 0, but the largest is {labels.max()}: are these "
+            "identifiers?"
+        )
     names = found.get("class_names")
     count = int(labels.max(initial=-1)) + 1
     split = found.get("split")
     group = found.get("group")
+    if split is not None and split.dtype.kind not in "iu":
+        raise InputError(f"{path}: split must be (N,) integers: 0 train, 1 validation, 2 test")
     return ImageSet(
         store=PixelsInMemory(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())),
         labels=labels.astype(np.int64),

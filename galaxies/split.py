@@ -13,11 +13,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from galaxies.allocation import split_groups, split_labels
+from galaxies.allocation import joined_units, split_groups, split_labels
 from galaxies.atomic import whole_file
 from galaxies.command_line import warn
 from galaxies.errors import InputError
-from galaxies.hdf5 import HDF5_ENDINGS, read_hdf5, write_columns
+from galaxies.hdf5 import HDF5_ENDINGS, as_strings, read_hdf5, write_columns
 from galaxies.hdf5_file import writable_hdf5
 from galaxies.image_set import SPLITS, ImageSet
 
@@ -169,19 +169,25 @@ def store_split(
     image_set = read_hdf5(path)
     if image_set.split is not None and not overwrite and not keep_test:
         raise InputError(f"{path} holds a split already; pass --overwrite to replace it")
+    kept_group = image_set.group
     if group is not None:
-        image_set = dataclasses.replace(image_set, group=read_column(path, image_set, group))
+        named = read_column(path, image_set, group)
+        if kept_group is None:
+            kept_group = named
+            image_set = dataclasses.replace(image_set, group=named)
+        else:  # what the file holds counts as well, and stays in it
+            joined = joined_units(kept_group, named).astype(str)
+            image_set = dataclasses.replace(image_set, group=joined)
     if duplicates_together:
         from galaxies.duplicates import duplicate_groups, leaks
 
         together = duplicate_groups(image_set, leaks(image_set).pairs)
-        kept_group, image_set = image_set.group, dataclasses.replace(image_set, group=together)
+        image_set = dataclasses.replace(image_set, group=together)
     if keep_test:
         image_set = split_rest(image_set, fractions, seed)
     else:
         image_set = split_set(image_set, fractions, seed)
-    if duplicates_together:
-        image_set = dataclasses.replace(image_set, group=kept_group)
+    image_set = dataclasses.replace(image_set, group=kept_group)
     with whole_file(path, overwrite=True) as temporary:
         shutil.copyfile(path, temporary)
         with writable_hdf5(temporary, "r+") as file:
@@ -211,10 +217,7 @@ def read_column(path: Path, image_set: ImageSet, name: str) -> np.ndarray:
             and key not in ("ans", "labels", "ids", "split")
         ]
         if name in columns:
-            values = file[name][:]
-            return (
-                np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values.astype(str)
-            )
+            return as_strings(file[name][:])
     group_column = [packed_as or "group"] if image_set.group is not None else []
     known = dict.fromkeys([*group_column, *image_set.feature_names, *columns])
     raise InputError(

@@ -31,7 +31,9 @@ def survey_stretch(
     """
     count = min(len(image_set), MOST_IMAGES)
     rows = np.unique(np.linspace(0, len(image_set) - 1, count).round().astype(np.int64))
-    flux = crop_and_resize(image_set.read(rows), crop=crop, size=size)
+    # Image by image: those of the source may be large.
+    pieces = [crop_and_resize(image_set.read(row), crop=crop, size=size) for row in rows[:, None]]
+    flux = torch.cat(pieces)
     sky, noise = sky_and_noise(flux)
     brightest = torch.quantile(flux.flatten(1).amax(1), BRIGHT_SHARE, interpolation="higher")
     black = sky - noise

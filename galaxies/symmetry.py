@@ -9,6 +9,7 @@ right, bit 1 flips up and down, bit 2 transposes. Each bit is a reflection (dete
 a symmetry mirrors the image when an odd number of bits is set.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -99,12 +100,25 @@ def mirror_permutation(
     return torch.from_numpy(permutation)
 
 
+_ANTICLOCKWISE = re.compile(r"(anti|counter)[\s_-]*clockwise|(?<![a-z])(acw|ccw)(?![a-z])")
+_CLOCKWISE = re.compile(r"clockwise|(?<![a-z])cw(?![a-z])")
+
+
 def default_mirror_pairs(class_names: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Pairs of names that differ only in clockwise against anticlockwise."""
-    names = set(class_names)
-    pairs = []
+    """Pairs of names that differ only in clockwise (cw) against anticlockwise (acw, ccw).
+
+    In capital or small letters, with blanks, underscores or hyphens.
+    """
+    clockwise: dict[str, str] = {}
+    anticlockwise: dict[str, str] = {}
     for name in class_names:
-        for opposite in ("anticlockwise", "anti-clockwise", "counterclockwise"):
-            if opposite in name and name.replace(opposite, "clockwise") in names:
-                pairs.append((name.replace(opposite, "clockwise"), name))
-    return tuple(pairs)
+        rest, found = _ANTICLOCKWISE.subn("*", name.lower())
+        if found:
+            anticlockwise.setdefault(rest, name)
+            continue
+        rest, found = _CLOCKWISE.subn("*", name.lower())
+        if found:
+            clockwise.setdefault(rest, name)
+    return tuple(
+        (clockwise[rest], name) for rest, name in anticlockwise.items() if rest in clockwise
+    )

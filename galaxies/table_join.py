@@ -35,6 +35,7 @@ class TableJoin:
         """
         row_of = {str(name): row for row, name in enumerate(self.table.ids)}
         found = [row_of.get(str(name), row_of.get(PurePosixPath(str(name)).stem)) for name in ids]
+        self._refuse_shared_rows(ids, found)
         absent = [str(name) for name, row in zip(ids, found, strict=True) if row is None]
         if absent:
             listed = ", ".join(absent[:5]) + (" ..." if len(absent) > 5 else "")
@@ -44,6 +45,16 @@ class TableJoin:
                 f"{', '.join(map(str, self.table.ids[:3]))} (--table-id names their column)"
             )
         return np.array(found, dtype=np.int64)
+
+    def _refuse_shared_rows(self, ids: np.ndarray, found: list[int | None]) -> None:
+        """`spiral/1.png` and `merger/1.png` are two galaxies, and row 1 is one."""
+        first_of: dict[int, str] = {}
+        for name, row in zip(ids, found, strict=True):
+            if row is not None and (first := first_of.setdefault(row, str(name))) != str(name):
+                raise InputError(
+                    f"{first} and {name} would both take the row of id {self.table.ids[row]}; "
+                    "give the table the whole ids of the images (--table-id names their column)"
+                )
 
     def onto(self, image_set: ImageSet) -> ImageSet:
         """The set with the table's features after its own.
@@ -92,6 +103,11 @@ def read_join(
     """
     columns = TableColumns(id=id_column, exclude=exclude, allow=allow, colours=with_colours)
     table = read_table(path, columns, labelled=False)
+    if table.provenance["id_column"] is None:
+        raise InputError(
+            f"{path} has no column of unique ids by which its rows could be given to images; name "
+            "it with --table-id"
+        )
     names, counts = np.unique(table.ids, return_counts=True)
     if (counts > 1).any():
         raise InputError(

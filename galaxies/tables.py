@@ -236,7 +236,7 @@ def read_table(
     path
         CSV, Parquet, FITS table or .npz.
     labelled
-        Whether a column of classes is needed; without it one that is there is read.
+        Whether a column of classes is needed; else one is read only where it was named.
 
     Raises
     ------
@@ -288,7 +288,8 @@ def read_table(
         raise InputError(f"{path}: no feature is left ({_in_words(left_out)})")
     if left_out:
         warn(f"{path}: left out {_in_words(left_out)}; force one with --allow-column COLUMN")
-    labels, class_names = _labels(path, raw, label_column) if label_column else (None, ())
+    read_labels = label_column is not None and (labelled or wanted.label is not None)
+    labels, class_names = _labels(path, raw, str(label_column)) if read_labels else (None, ())
     return Table(
         features=np.stack([marked[name] for name in names], axis=1),
         feature_names=names,
@@ -303,7 +304,9 @@ def read_table(
             "left_out": left_out,
             "missing": missing,
             "class_column": label_column,
+            "id_column": id_column,
             "colours": wanted.colours,
+            "measured": list(numeric),
         },
     )
 
@@ -349,8 +352,10 @@ def _labels(path: Path, raw: Columns, column: str) -> tuple[np.ndarray, tuple[st
 
 
 def _unique_id(raw: Columns) -> str | None:
-    for name in ID_COLUMNS:
-        if name in raw and len(np.unique(raw[name])) == len(raw[name]):
+    by_small_letters = {name.lower(): name for name in raw}
+    for wanted in ID_COLUMNS:
+        name = by_small_letters.get(wanted.lower())
+        if name is not None and len(np.unique(raw[name])) == len(raw[name]):
             return name
     return None
 

@@ -21,9 +21,6 @@ FEW_PASSES = 10
 
 ENOUGH_PASSES = 15
 
-SVM_FOLDS = 3
-"""Rows of every class that the support vector machine's calibration needs."""
-
 
 def usable_arms(arms: Sequence[Arm], laboratory: Division) -> list[Arm]:
     """Arms that make sense for this class and these models; the others are named in a warning.
@@ -137,7 +134,7 @@ def _refuse_sides(laboratory: Division, fold: Fold) -> None:
 def _refuse_rows(laboratory: Division, fold: Fold, arms: Sequence[Arm]) -> None:
     counts = _counts(laboratory, fold)
     models = {_model(arm, laboratory) for arm in arms}
-    fewest, what = (SVM_FOLDS, "svm") if "svm" in models else (2, "an experiment")
+    fewest, what = (algorithms.SVM_FOLDS, "svm") if "svm" in models else (2, "an experiment")
     for name, own in zip(laboratory.items.class_names, counts.tolist(), strict=True):
         if own < fewest:
             raise InputError(

@@ -22,7 +22,7 @@ from classify.experiment.measures import FoldPredictions
 from galaxies.atomic import whole_folder
 from galaxies.errors import InputError
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Changes when the same configuration would give other numbers."""
 
 PROBABILITIES = "probabilities.npz"

@@ -19,6 +19,9 @@ CLASSICAL = (
 WITHOUT_WEIGHTS = ("nearest-neighbours",)
 """Algorithms that cannot weigh rows."""
 
+SVM_FOLDS = 3
+"""Folds in which the scores of the support vector machine are turned into probabilities."""
+
 STOPS_EARLY = ("gradient-boosting",)
 """Algorithms that need rows of their own to know when to stop."""
 
@@ -89,6 +92,33 @@ def fit(
                 "y_val": held_out[1],
                 "sample_weight_val": _as_in_training(held_out[1], labels, weights),
             }
+    if name == "svm":
+        model.set_params(cv=_folds_of_whole_rows(features, labels, seed))
+    fitted = _fit(name, model, features, labels, weights, watched)
+    if name == "svm":
+        fitted.set_params(cv=None)  # thousands of row numbers, which nothing needs any more
+    return fitted
+
+
+def _folds_of_whole_rows(features: np.ndarray, labels: np.ndarray, seed: int) -> Any:
+    """Folds that keep copies of a row together: a sigmoid must not see scores of its own rows."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    row_of = np.unique(features, axis=0, return_inverse=True)[1].ravel()
+    if len(np.unique(row_of)) == len(labels):
+        return StratifiedKFold(SVM_FOLDS, shuffle=True, random_state=seed)
+    folds = StratifiedGroupKFold(SVM_FOLDS, shuffle=True, random_state=seed)
+    return list(folds.split(features, labels, row_of))
+
+
+def _fit(
+    name: str,
+    model: Any,
+    features: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray | None,
+    watched: dict[str, Any],
+) -> Any:
     if weights is None or np.allclose(weights, weights[0]):
         return model.fit(features, labels, **watched)
     if name in WITHOUT_WEIGHTS:
@@ -156,7 +186,7 @@ def _svm(seed: int, threads: int) -> Any:
     from sklearn.model_selection import StratifiedKFold
     from sklearn.svm import SVC
 
-    folds = StratifiedKFold(3, shuffle=True, random_state=seed)
+    folds = StratifiedKFold(SVM_FOLDS, shuffle=True, random_state=seed)
     return CalibratedClassifierCV(
         SVC(C=3.0, gamma="scale", cache_size=500), method="sigmoid", cv=folds, ensemble=False
     )

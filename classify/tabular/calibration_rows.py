@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from classify.conformal import ConformalCalibration, SetKind
+from classify.damage import refuse_damaged
 from classify.tabular.exchangeability import Exchangeability, two_sample_monitor
 from classify.tabular.weighted_conformal import WeightedCalibration
 
@@ -48,8 +49,10 @@ class CalibrationRows:
 
         if not (folder / FILE).is_file():
             return None
-        found = {name: tensor.numpy() for name, tensor in load_file(folder / FILE).items()}
-        return cls(found["features"], ConformalCalibration(found["probabilities"], found["labels"]))
+        with refuse_damaged(folder, "table classifier"):
+            found = {name: tensor.numpy() for name, tensor in load_file(folder / FILE).items()}
+            calibration = ConformalCalibration(found["probabilities"], found["labels"])
+            return cls(found["features"], calibration)
 
     def sets(
         self, features: np.ndarray, probabilities: np.ndarray, level: float, kind: SetKind

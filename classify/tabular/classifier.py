@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -218,7 +219,7 @@ def train_table_classifier(
         classifier.scaling, classifier.network = scaling, trained.network
         classifier.history = trained.history
         classifier.record["training"] = {"kept_step": trained.kept_epoch}
-        classifier.last_layer = _posterior(trained.network, rows, targets, config)
+        classifier.last_layer = _posterior(trained.network, rows, targets, weights, config)
     else:
         prepared_by = algorithms.preparation().fit(features)
         rows, held_out = prepared_by.transform(features), None
@@ -270,7 +271,11 @@ def balanced_rows(
 
 
 def _posterior(
-    network: Network, rows: np.ndarray, labels: np.ndarray, config: TableTraining
+    network: Network,
+    rows: np.ndarray,
+    labels: np.ndarray,
+    weights: np.ndarray,
+    config: TableTraining,
 ) -> torch.Tensor | None:
     head = network.head
     if config.bayesian not in ("laplace", "variational"):
@@ -278,9 +283,10 @@ def _posterior(
     assert isinstance(head, torch.nn.Linear)
     inputs, targets = penultimate_of(network, rows), torch.from_numpy(labels)
     random = generator_for(config.seed, f"{config.bayesian} last layer")
+    counted = torch.from_numpy(weights)
     if config.bayesian == "laplace":
-        return laplace_samples(head, inputs, targets, random)[0]
-    return variational_samples(head, inputs, targets, random)
+        return laplace_samples(head, inputs, targets, random, weights=counted)[0]
+    return variational_samples(head, inputs, targets, random, weights=counted)
 
 
 # ------------------------------------------------------------------------------- checkpoint
@@ -379,7 +385,7 @@ def load_table_classifier(folder: Path | str) -> TableClassifier:
         else:
             classifier.scaling = FeatureScaling.from_json(description["scaling"])
             _load_network(classifier, folder / WEIGHTS)
-    except (KeyError, TypeError, ValueError, OSError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, OSError, RuntimeError, BadZipFile) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{folder} is a damaged table classifier ({reason})") from None
     return classifier

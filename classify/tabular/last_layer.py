@@ -22,6 +22,7 @@ def laplace_samples(
     labels: torch.Tensor,
     generator: torch.Generator,
     samples: int = SAMPLES,
+    weights: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, float]:
     """Laplace approximation with the full generalised Gauss-Newton matrix of the last layer.
 
@@ -35,6 +36,8 @@ def laplace_samples(
     features : (n, d)
         Its training inputs.
     labels : (n,) int64
+    weights : (n,) or None
+        What each row counts in the loss that the layer was trained on, mean 1.
 
     Returns
     -------
@@ -45,8 +48,10 @@ def laplace_samples(
         mode = torch.cat([head.weight, head.bias[:, None]], dim=1).double()
         inputs = with_ones(features).double()
         logits = inputs @ mode.T
-        hessian = _gauss_newton(torch.softmax(logits, dim=1), inputs)
-        fit = -float(nn.functional.cross_entropy(logits, labels, reduction="sum"))
+        counted = torch.ones(len(inputs)) if weights is None else weights
+        hessian = _gauss_newton(torch.softmax(logits, dim=1), inputs, counted.double())
+        log_losses = nn.functional.cross_entropy(logits, labels, reduction="none")
+        fit = -float((counted * log_losses).sum())
         values, vectors = torch.linalg.eigh(hessian)
         values = values.clamp_min(0)
         tau = max(PRIOR_PRECISIONS, key=lambda t: _evidence(fit, mode, values, t))
@@ -56,15 +61,17 @@ def laplace_samples(
     return drawn.reshape(samples, *mode.shape).float(), tau
 
 
-def _gauss_newton(probabilities: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-    """(K d, K d) sum over rows of (diag p - p p^T) (x) f f^T."""
+def _gauss_newton(
+    probabilities: torch.Tensor, inputs: torch.Tensor, counted: torch.Tensor
+) -> torch.Tensor:
+    """(K d, K d) sum over rows, ``counted`` times each, of (diag p - p p^T) (x) f f^T."""
     classes, width = probabilities.shape[1], inputs.shape[1]
     matrix = torch.zeros(classes, width, classes, width, dtype=torch.float64)
     for a in range(classes):
         for b in range(a, classes):
             same = probabilities[:, a] if a == b else torch.zeros_like(probabilities[:, a])
             weight = same - probabilities[:, a] * probabilities[:, b]
-            block = (inputs * weight[:, None]).T @ inputs
+            block = (inputs * (counted * weight)[:, None]).T @ inputs
             matrix[a, :, b] = block
             matrix[b, :, a] = block.T
     return matrix.reshape(classes * width, classes * width)
@@ -90,17 +97,20 @@ def variational_samples(
     batch: int = 512,
     prior_std: float = 1.0,
     samples: int = SAMPLES,
+    weights: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Mean-field Gaussian last layer by Bayes by Backprop, Blundell et al. 2015.
 
     Starts at the trained layer and maximises the evidence lower bound on its training inputs,
     with the local reparameterisation of Kingma et al. 2015: noise is added to the logits.
+    ``weights`` are as in `laplace_samples`.
 
     Returns
     -------
     (samples, K, d + 1) float32
     """
     inputs = with_ones(features)
+    counted = torch.ones(len(inputs)) if weights is None else weights.float()
     mean = torch.cat([head.weight, head.bias[:, None]], dim=1).detach().clone().requires_grad_()
     log_std = torch.full_like(mean, math.log(0.02)).requires_grad_()
     optimiser = torch.optim.Adam([mean, log_std], lr=5e-3)
@@ -110,7 +120,10 @@ def variational_samples(
         centre = inputs[rows] @ mean.T
         spread = (inputs[rows] ** 2 @ variance.T).clamp_min(1e-12).sqrt()
         noise = torch.randn(centre.shape, generator=generator)
-        log_loss = nn.functional.cross_entropy(centre + spread * noise, labels[rows])
+        losses = nn.functional.cross_entropy(
+            centre + spread * noise, labels[rows], reduction="none"
+        )
+        log_loss = (counted[rows] * losses).mean()
         divergence = (
             (variance + mean**2) / prior_std**2 - 1 - 2 * log_std + 2 * math.log(prior_std)
         ).sum() / 2

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from classify.conformal import coverage_report
+from classify.conformal import ConformalCalibration, coverage_report
 from classify.metrics import evaluate, table
 from classify.tabular.calibration_rows import CalibrationRows
 from classify.tabular.classifier import load_table_classifier
@@ -28,20 +28,24 @@ def classify_predict_table(config: "ClassifyPredict") -> None:
     classifier = load_table_classifier(config.checkpoint)
     # The columns that training was allowed to use are allowed here too, by name.
     made = classifier.record.get("data", {})
-    forced = tuple(made.get("forced", ()))
     given = made.get("provenance", {})
+    measured = tuple(given.get("measured", ()))
+    forced = measured or tuple(made.get("forced", ()))
     data = read_table(
         config.images[0],
         TableColumns(
             label=given.get("class_column") if config.evaluate else None,
+            features=measured,
             allow=forced,
             colours=bool(given.get("colours")),
         ),
         labelled=config.evaluate,
     )
+    first, count = config.shard_numbers()
+    data = data.select(np.arange(first - 1, len(data), count))
     probabilities = classifier.probabilities(data)
     kept = CalibrationRows.read(config.checkpoint)
-    sets = None
+    sets, monitor = None, None
     if kept is not None:
         sets, monitor = kept.sets(
             classifier.columns_of(data), probabilities, config.level, config.set_kind
@@ -53,7 +57,11 @@ def classify_predict_table(config: "ClassifyPredict") -> None:
     _answer(config, data.ids, classifier.class_names, probabilities, sets)
     if config.evaluate:
         truth = _known_labels(classifier.class_names, data.class_names, data.known_labels)
-        _evaluate(config, classifier.class_names, truth, probabilities, sets)
+        # Weighted sets were calibrated for other rows, so the count of calibration rows says
+        # nothing about their coverage.
+        alike = kept is not None and (monitor is None or monitor.verdict == "alike")
+        calibration = kept.calibration if kept is not None and alike else None
+        _evaluate(config, classifier.class_names, truth, probabilities, sets, calibration)
 
 
 def classify_predict_joint(config: "ClassifyPredict") -> None:
@@ -71,13 +79,15 @@ def classify_predict_joint(config: "ClassifyPredict") -> None:
     images = open_image_set(config.images[0])
     if config.side != "all":
         images = images.side(config.side)
+    first, count = config.shard_numbers()
+    images = images.select(np.arange(first - 1, len(images), count))
     probabilities = classifier.probabilities(images).numpy()
     kept = read_reference(config.checkpoint).calibration
     sets = None if kept is None else kept.sets(probabilities, config.level, config.set_kind)
     _answer(config, images.ids, classifier.class_names, probabilities, sets)
     if config.evaluate:
         truth = _known_labels(classifier.class_names, images.class_names, images.labels)
-        _evaluate(config, classifier.class_names, truth, probabilities, sets)
+        _evaluate(config, classifier.class_names, truth, probabilities, sets, kept)
 
 
 def _answer(
@@ -101,9 +111,11 @@ def _answer(
                     "file": row["id"],
                     "class": row["class"],
                     "probabilities": {n: row[f"p_{n}"] for n in class_names},
-                    "prediction_set": None if sets is None else row["set"].split("|"),
+                    "set": None
+                    if sets is None
+                    else [k for k, held in zip(class_names, sets[i], strict=True) if held],
                 }
-                for row in rows
+                for i, row in enumerate(rows)
             ]
         )
     elif config.csv is None:
@@ -161,9 +173,12 @@ def _evaluate(
     truth: np.ndarray,
     probabilities: np.ndarray,
     sets: np.ndarray | None,
+    calibration: ConformalCalibration | None,
 ) -> None:
     stream = sys.stderr if config.json else sys.stdout
     print(table(evaluate(probabilities, truth, class_names)), file=stream)
     if sets is not None:
-        report = coverage_report(sets, truth, class_names, config.level, config.set_kind)
+        report = coverage_report(
+            sets, truth, class_names, config.level, config.set_kind, calibration
+        )
         print("\n".join(report.lines()), file=stream)

@@ -106,6 +106,7 @@ def part_validation(validation: Table, share: float) -> tuple[Table, Table | Non
 
 
 def _train_in(config: "ClassifyTrain", training: TableTraining, out: Path, data: Table) -> None:
+    data.side("test")  # where there is none, say so before the training
     chooser, held_out = part_validation(data.side("validation"), config.calibration_share)
     started = time.perf_counter()
     classifier = train_table_classifier(data.side("train"), chooser, training)

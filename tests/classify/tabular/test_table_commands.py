@@ -77,7 +77,7 @@ def test_predict_answers_in_json_and_csv(
     assert len(answers) == 900
     assert answers[0]["file"] == "1237648720142401536"
     assert sum(answers[0]["probabilities"].values()) == pytest.approx(1)
-    assert set(answers[0]) >= {"file", "class", "probabilities", "prediction_set"}
+    assert set(answers[0]) >= {"file", "class", "probabilities", "set"}
     assert table.read_text().startswith("id,class,p_GALAXY,p_QSO,p_STAR,set,set_size\n")
     assert "sets hold the truth" in captured.err
     assert "not like the calibration rows" not in captured.err

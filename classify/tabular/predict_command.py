@@ -31,16 +31,18 @@ def classify_predict_table(config: "ClassifyPredict") -> None:
     given = made.get("provenance", {})
     measured = tuple(given.get("measured", ()))
     forced = measured or tuple(made.get("forced", ()))
-    data = read_table(
-        config.images[0],
-        TableColumns(
-            label=given.get("class_column") if config.evaluate else None,
-            features=measured,
-            allow=forced,
-            colours=bool(given.get("colours")),
-        ),
-        labelled=config.evaluate,
+    wanted = TableColumns(
+        label=given.get("class_column") if config.evaluate else None,
+        features=measured,
+        allow=forced,
+        colours=bool(given.get("colours")),
     )
+    try:
+        data = read_table(config.images[0], wanted, labelled=config.evaluate)
+    except InputError as error:
+        raise InputError(
+            f"{config.checkpoint} needs the columns {', '.join(measured)}: {error}"
+        ) from None
     first, count = config.shard_numbers()
     data = data.select(np.arange(first - 1, len(data), count))
     probabilities = classifier.probabilities(data)

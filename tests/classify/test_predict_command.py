@@ -231,6 +231,7 @@ def test_repeated_views_answer_every_image(
     assert all(sum(a["probabilities"].values()) == pytest.approx(1) for a in answers)
     if "--dropout-samples" in flag:
         assert all(answer["disagreement"] >= 0 for answer in answers)
+    assert all(answer["set"] is None for answer in answers)  # calibrated for single views
 
 
 @pytest.mark.parametrize(
@@ -241,6 +242,7 @@ def test_repeated_views_answer_every_image(
         ([], "give at least one image"),
         (["x", "--level", "1.5"], "--level lies between 0 and 1"),
         (["x", "--shard", "3/2"], "--shard must be I/N"),
+        (["x", "--average-symmetries", "--dropout-samples", "2"], "contradict each other"),
         (["x", "--csv", "table.xlsx"], "must end in .csv or .parquet"),
     ],
 )
@@ -290,3 +292,39 @@ def test_a_dask_cluster_gives_the_same_table(
     assert run([*words, str(tmp_path / "none.csv"), "--dask", "tcp://127.0.0.1:1"]) == 2
     assert "no Dask scheduler answers at tcp://127.0.0.1:1" in capsys.readouterr().err
     assert not (tmp_path / "none.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "cut"),
+    [
+        ("reference.safetensors", 0.5),
+        ("weights.safetensors", 0.5),
+        ("log.jsonl", 0.97),
+        ("examples.h5", 0.5),
+        ("config.json", 0.5),
+    ],
+)
+def test_a_damaged_checkpoint_is_one_line(
+    name: str, cut: float, checkpoint: Path, folder: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    own = tmp_path / "own"
+    shutil.copytree(checkpoint, own)
+    content = (own / name).read_bytes()
+    (own / name).write_bytes(content[: int(cut * len(content))])
+    assert run([str(own), str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(own) in error
+
+
+def test_a_key_that_is_absent_is_one_line(
+    checkpoint: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(checkpoint, own)
+    description = json.loads((own / "config.json").read_text())
+    del description["class_names"]
+    (own / "config.json").write_text(json.dumps(description))
+    assert run([str(own), str(folder)]) == 2
+    assert "damaged classifier checkpoint ('class_names')" in capsys.readouterr().err

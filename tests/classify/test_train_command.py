@@ -174,6 +174,20 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
     assert all(torch.equal(t, state[n]) for n, t in one.network.state_dict().items())
 
 
+def test_a_set_without_a_test_side_is_refused_before_the_training(
+    little_set: ImageSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert little_set.split is not None
+    split = np.where(little_set.split == 2, 0, little_set.split).astype(np.int8)
+    write_hdf5(dataclasses.replace(little_set, split=split), tmp_path / "set.h5")
+    arguments = ["--data", str(tmp_path / "set.h5"), "--steps", "2", "--out", str(tmp_path / "out")]
+    assert run(arguments) == 2
+    error = capsys.readouterr().err
+    assert "the test side of the split holds no image" in error
+    assert "classify-train:" in error
+    assert "step" not in error  # no bar: nothing was trained
+
+
 def test_a_leaking_synthetic_set_is_refused(
     little_set: ImageSet, little_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from classify.early_stopping import BestWeights, score_validation
+from classify.early_stopping import BestWeights, ValidationScore, score_validation
 from classify.features import load_extractor, train_extractor
 from classify.optimisation import schedule_factor
 from classify.resume import save_state
@@ -246,6 +246,19 @@ class TestResume:
         with pytest.raises(InputError, match=r"learning_rate was 0.002, is 0.1"):
             fit(little, dataclasses.replace(FAST, learning_rate=0.1), state_folder=tmp_path)
 
+    def test_another_split_of_the_same_counts_is_refused(
+        self, little: ImageSet, tmp_path: Path
+    ) -> None:
+        """Test images of the new split would have been trained on, and nobody would know."""
+        interrupt_at(4, little, FAST, tmp_path)
+        assert little.split is not None
+        split = little.split.copy()
+        rows = np.flatnonzero(little.labels == 1)
+        train, test = rows[split[rows] == 0][0], rows[split[rows] == 2][0]
+        split[[train, test]] = split[[test, train]]
+        with pytest.raises(InputError, match="images that it learns from or chooses by"):
+            fit(dataclasses.replace(little, split=split), FAST, state_folder=tmp_path)
+
     def test_a_damaged_state_is_refused(self, little: ImageSet, tmp_path: Path) -> None:
         (tmp_path / "state.pt").write_bytes(b"nothing")
         with pytest.raises(InputError, match="damaged"):
@@ -279,6 +292,108 @@ def test_synthetic_images_until_a_step_only(little: ImageSet) -> None:
     assert [(phase.first, phase.last) for phase in run.phases] == [(0, 4), (4, 10)]
     assert (run.phases[0].rows >= len(train)).all()
     assert (run.phases[1].rows < len(train)).all()
+
+
+def test_a_head_stage_begins_once_where_its_last_steps_are_on_real_images(
+    little: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+    original = _Run._begin_head_stage
+
+    def count(run: _Run) -> None:
+        begun.append(1)
+        original(run)
+
+    monkeypatch.setattr(_Run, "_begin_head_stage", count)
+    config = dataclasses.replace(FAST, steps=12, retrain_head_steps=6, synthetic_until=0.75)
+    fit(little, config, synthetic=little.side("train"))
+    assert len(begun) == 1
+
+
+def weights_and_prior(
+    image_set: ImageSet, config: TrainingConfig, synthetic: ImageSet | None, monkeypatch: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the loss of the first phase is made of."""
+    import classify.training
+
+    seen: list[tuple[np.ndarray, np.ndarray]] = []
+    original = classify.training.loss_for
+
+    def keep(config: Any, weights: torch.Tensor, prior: torch.Tensor) -> Any:
+        seen.append((weights.numpy(), prior.numpy()))
+        return original(config, weights, prior)
+
+    monkeypatch.setattr(classify.training, "loss_for", keep)
+    count = len(image_set) + (0 if synthetic is None else len(synthetic))
+    _Run(image_set, None, config, synthetic, np.ones(count), torch.device("cpu"))
+    return seen[0]
+
+
+def test_class_weights_follow_what_is_drawn(
+    little: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a share of synthetic images the real frequencies are drawn, however many were added."""
+    train = little.side("train")
+    rare = train.of_classes([0])
+    many = rare.select(np.tile(np.arange(len(rare)), 20))
+    config = dataclasses.replace(FAST, balance="class-weights", symmetries=False)
+    shared = dataclasses.replace(config, synthetic_share=0.5)
+    plain, _ = weights_and_prior(train, config, None, monkeypatch)
+    with_share, _ = weights_and_prior(train, shared, many, monkeypatch)
+    np.testing.assert_allclose(with_share, plain)
+    in_one_pool, _ = weights_and_prior(train, config, many, monkeypatch)
+    assert in_one_pool[0] < 0.3 * plain[0]
+
+
+def test_mirrored_twins_weigh_alike_where_symmetries_swap_them(
+    little: ImageSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = little.class_names
+    train = dataclasses.replace(little, mirror_pairs=((names[0], names[1]),)).side("train")
+    counts = train.counts()
+    assert counts[0] != counts[1]
+    config = dataclasses.replace(FAST, balance="class-weights", symmetries=True)
+    weights, _ = weights_and_prior(train, config, None, monkeypatch)
+    assert weights[0] == pytest.approx(weights[1])
+    drawn = dataclasses.replace(config, balance="none", loss="logit-adjusted")
+    _, prior = weights_and_prior(train, drawn, None, monkeypatch)
+    assert prior[0] == pytest.approx(prior[1]) == (counts[0] + counts[1]) / 2 / counts.sum()
+    still, _ = weights_and_prior(
+        train, dataclasses.replace(config, symmetries=False), None, monkeypatch
+    )
+    assert still[0] / still[1] == pytest.approx(counts[1] / counts[0])
+
+
+def test_a_training_that_diverges_keeps_the_best_weights_and_says_so(
+    little: ImageSet, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = _Run._step
+
+    def diverge(run: _Run, step: int, *rest: Any) -> torch.Tensor:
+        loss = original(run, step, *rest)
+        if step >= 6:
+            with torch.no_grad():
+                next(run.network.parameters()).fill_(torch.nan)
+        return loss
+
+    monkeypatch.setattr(_Run, "_step", diverge)
+    kept = fit(little, dataclasses.replace(FAST, best_by="loss"))
+    assert all(torch.isfinite(t).all() for t in weights_of(kept).values() if t.is_floating_point())
+    assert kept.record["training"]["kept_step"] == 4
+    assert kept.record["training"]["diverged_at"] == 8
+    assert "not finite at step 8" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_no_number_is_never_the_best() -> None:
+    network = torch.nn.Linear(2, 2)
+    best = BestWeights("loss")
+    best.look(1, score_of(0.5), network)
+    best.look(2, score_of(float("nan")), network)
+    assert best.step == 1
+
+
+def score_of(loss: float) -> ValidationScore:
+    return ValidationScore(np.array([0.5, 0.5]), 0.5, loss, 0.5)
 
 
 def test_an_image_of_weight_zero_teaches_nothing(little: ImageSet) -> None:

@@ -101,3 +101,12 @@ def test_an_array_is_kept_whole_where_it_is_small(rng):
     measured = features_of_array(features)
     np.testing.assert_array_equal(measured.features, features)
     assert measured.statistics.count == 50
+
+
+def test_a_cache_that_cannot_be_written_costs_no_result(tmp_path, tiny_set, capsys):
+    (tmp_path / "cache").write_text("a file where a folder should be")
+    found = extract(
+        SetImages("tiny", tiny_set), WideFeatures(), cache=tmp_path / "cache", progress=False
+    )
+    assert found.statistics.count == len(tiny_set)
+    assert "are not kept for the next run" in capsys.readouterr().err

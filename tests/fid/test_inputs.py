@@ -248,3 +248,14 @@ def test_reading_ahead_stops_when_nobody_listens():
     count = len(taken)
     assert count < 10
     assert len(taken) == count
+
+
+def test_a_link_to_nothing_is_named_or_left_out(write_images, tmp_path):
+    folder = write_images(tmp_path / "folder", 4)
+    (folder / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    source = open_side(str(folder))
+    source.digest()  # whoever decodes it says what is wrong
+    with pytest.raises(InputError, match=r"gone.png does not exist"):
+        list(source.batches(8))
+    lenient = open_side(str(folder), ReadingRules(skip_bad=True))
+    assert lenient.bad_rows().tolist() == [len(lenient) - 1]

@@ -175,3 +175,21 @@ def test_too_few_objects_are_refused(rng):
     table = measure(gaussians([4.0] * 5))
     with pytest.raises(InputError, match="only 5 real and 5 generated"):
         compare_physics(table, table, rng)
+
+
+def test_a_measurement_that_never_varies_is_compared():
+    """Grey images saved as colour have a colour of exactly 0 on both sides."""
+    random = np.random.default_rng(0)
+    widths = random.uniform(3, 6, 40).tolist()
+    images = gaussians(widths, noise=0.01).repeat(1, 3, 1, 1)
+    compared = compare_physics(measure(images[:20]), measure(images[20:]), random)
+    assert not compared["colour_0_1"].differs
+    tinted = images[20:].clone()
+    tinted[:, 0] *= 2
+    compared = compare_physics(measure(images[:20]), measure(tinted), random)
+    assert compared["colour_0_1"].differs
+
+
+def test_images_that_are_not_square_are_refused():
+    with pytest.raises(InputError, match="48x64; physics needs square"):
+        measure(torch.rand(4, 1, 64, 48))

@@ -1,11 +1,15 @@
+import dataclasses
 import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fid.cli import main
 from galaxies.hdf5 import write_hdf5
+from galaxies.image_set import PixelsInMemory
+from galaxies.pixels import Stretch
 
 PIXELS = ["--features", "pixels", "--all", "--permutations", "20"]
 
@@ -93,3 +97,39 @@ def test_training_images_are_those_that_the_generator_names(
     assert found["reference"] == "held-out images"
     assert found["copies"] == 1
     assert found["copies_of_unseen"] < 0.15
+
+
+def test_the_report_is_json_that_every_reader_takes(pixel_features, sides, capsys):
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is no JSON")
+
+    assert main([*sides, *PIXELS, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    assert report["physics"]["measurements"]["radial profile"]["real_median"] is None
+
+
+def test_physics_of_two_sizes_is_refused(pixel_features, tiny_set, capsys, tmp_path):
+    write_hdf5(tiny_set, tmp_path / "large.h5")
+    small = torch.nn.functional.avg_pool2d(tiny_set.pixels.float(), 2).to(torch.uint8)
+    write_hdf5(dataclasses.replace(tiny_set, store=PixelsInMemory(small)), tmp_path / "small.h5")
+    assert main([str(tmp_path / "large.h5"), str(tmp_path / "small.h5"), *PIXELS]) == 0
+    assert "physics: refused: images of 64 and 32 pixels" in capsys.readouterr().out
+
+
+def test_flux_is_measured_as_flux_and_seen_through_one_stretch(
+    pixel_features, tiny_set, capsys, tmp_path
+):
+    """Two halves of one survey, packed apart, have stretches of their own."""
+    flux = tiny_set.pixels.float() * 3 - 20
+    for name, white, rows in (("a", 600, range(0, 120, 2)), ("b", 900, range(1, 120, 2))):
+        half = dataclasses.replace(
+            tiny_set, store=PixelsInMemory(flux), stretch=Stretch(-20, white, 30)
+        ).select(np.array(rows))
+        write_hdf5(half, tmp_path / f"{name}.h5")
+    sides = [str(tmp_path / f"{name}.h5") for name in "ab"]
+    assert main([*sides, *PIXELS, "--json"]) == 0
+    captured = capsys.readouterr()
+    report = json.loads(captured.out)
+    assert any("was left aside for that of" in note for note in report["notes"])
+    assert report["physics"]["measurements"]["flux"]["real_median"] > 100  # in the set's unit
+    assert not report["physics"]["measurements"]["flux"]["differs"]

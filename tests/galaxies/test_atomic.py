@@ -120,3 +120,25 @@ def test_a_lock_keeps_a_second_process_out_and_dies_with_the_first(tmp_path):
         holder.kill()
     with folder_lock(tmp_path):
         pass
+
+
+def test_what_a_link_points_to_is_replaced_and_the_link_stays(tmp_path):
+    """Onto a linked folder the old one was refused at the end, and the new one was lost."""
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / "mark").write_text("old")
+    (tmp_path / "link").symlink_to(tmp_path / "scratch")
+    with whole_folder(tmp_path / "link", overwrite=True, marks=("mark",)) as folder:
+        (folder / "mark").write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "scratch" / "mark").read_text() == "new"
+    (tmp_path / "set.h5").symlink_to(tmp_path / "far.h5")
+    (tmp_path / "far.h5").write_text("old")
+    write_text(tmp_path / "set.h5", "new")
+    assert (tmp_path / "set.h5").is_symlink()
+    assert (tmp_path / "far.h5").read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "far.h5",
+        "link",
+        "scratch",
+        "set.h5",
+    ]

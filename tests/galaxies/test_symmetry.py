@@ -79,6 +79,22 @@ def test_default_pairs_are_found_in_longer_names():
     assert default_mirror_pairs(names) == (("spiral_clockwise", "spiral_anticlockwise"),)
 
 
+@pytest.mark.parametrize(
+    ("clockwise", "anticlockwise"),
+    [
+        ("Spiral Clockwise", "Spiral Anticlockwise"),
+        ("spiral-clockwise", "spiral-anti-clockwise"),
+        ("CW", "ACW"),
+        ("spiral_cw", "spiral_ccw"),
+        ("SpiralClockwise", "SpiralCounterClockwise"),
+        ("clockwise spiral", "Counter clockwise spiral"),
+    ],
+)
+def test_default_pairs_however_they_are_written(clockwise, anticlockwise):
+    names = ("merger", anticlockwise, "scwx", clockwise)
+    assert default_mirror_pairs(names) == ((clockwise, anticlockwise),)
+
+
 def test_wrong_pairs_are_refused():
     with pytest.raises(InputError, match="names class 'x'; the classes are a, b"):
         mirror_permutation(("a", "b"), (("a", "x"),))

@@ -65,3 +65,22 @@ def test_repeated_ids_are_refused(tmp_path: Path) -> None:
     table.write_text("objid,u,g\n1,20,19\n1,21,20\n")
     with pytest.raises(InputError, match="in more than one row: 1"):
         read_join(table, "objid")
+
+
+def test_a_table_without_ids_is_never_joined_by_position(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("u,g\n" + "\n".join(f"{k},{k + 1}" for k in range(8)))
+    with pytest.raises(InputError, match="no column of unique ids"):
+        read_join(tmp_path / "table.csv", None)
+
+
+def test_ids_are_found_in_capital_letters(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("OBJID,u\n" + "\n".join(f"{7 - k},{k}" for k in range(8)))
+    assert read_join(tmp_path / "table.csv", None).table.ids.tolist() == list("76543210")
+
+
+def test_two_images_of_one_stem_do_not_share_a_row(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("objid,u\n" + "\n".join(f"{k},{k}" for k in range(8)))
+    join = read_join(tmp_path / "table.csv", "objid")
+    assert join.rows_of(np.array(["spiral/1.png", "merger/2.png"])).tolist() == [1, 2]
+    with pytest.raises(InputError, match=r"spiral/1.png and merger/1.png would both take the row"):
+        join.rows_of(np.array(["spiral/1.png", "merger/1.png"]))

@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from classify.predict import run as predict
+from classify.tabular.algorithms import _folds_of_whole_rows
+from classify.tabular.last_layer import _gauss_newton, laplace_samples, with_ones
 from classify.train import run as train
 
 
@@ -87,7 +90,7 @@ def test_a_table_is_not_shared_over_dask(
     survey: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert predict([str(checkpoint), str(survey), "--dask", "tcp://127.0.0.1:8786"]) == 2
-    assert "--dask shares images" in capsys.readouterr().err
+    assert "takes features, alone or beside images; leave out --dask" in capsys.readouterr().err
 
 
 def test_predict_says_where_the_rows_are_shifted(
@@ -131,7 +134,7 @@ def test_a_table_without_the_features_is_refused(
     other = tmp_path / "other.csv"
     other.write_text("u,g\n20,19\n21,20\n")
     assert predict([str(checkpoint), str(other)]) == 2
-    assert "the table lacks" in capsys.readouterr().err
+    assert "needs the columns u, g, r" in capsys.readouterr().err
 
 
 def test_dry_run_counts_the_dense_network(survey: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,3 +178,53 @@ def test_a_joint_network_is_trained_and_asked_by_the_commands(
     answers = json.loads(capsys.readouterr().out)
     assert len(answers) == 78
     assert set(answers[0]["probabilities"]) == {"a", "b", "c"}
+
+
+def test_the_columns_of_the_training_are_those_that_are_asked(
+    survey: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trained without r, `u-g` is the only colour; the same table was once refused."""
+    out = tmp_path / "checkpoint"
+    arguments = ["--data", str(survey), "--model", "logistic-regression", "--features", "colours"]
+    assert train([*arguments, "--exclude-column", "r", "--out", str(out)]) == 0
+    header, *rows = survey.read_text().splitlines()
+    blank = [line.rsplit(",", 1)[0] + "," for line in rows]  # new rows have no class yet
+    (tmp_path / "new.csv").write_text("\n".join([header, *blank]) + "\n")
+    capsys.readouterr()
+    assert predict([str(out), str(tmp_path / "new.csv"), "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert len(answers) == len(rows)
+    assert predict([str(out), str(survey), "--shard", "2/3", "--json"]) == 0
+    shard = json.loads(capsys.readouterr().out)
+    assert [row["file"] for row in shard] == [row["file"] for row in answers][1::3]
+
+
+def test_rows_of_a_support_vector_machine_are_not_calibrated_on_their_copies() -> None:
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(60, 3))
+    labels = np.repeat([0, 1], [45, 15])
+    copied = np.concatenate([np.arange(60), np.tile(np.arange(45, 60), 2)])
+    for fitted, judged in _folds_of_whole_rows(rows[copied], labels[copied], 0):
+        assert not set(copied[fitted]) & set(copied[judged])
+
+
+def test_posteriors_count_rows_as_the_loss_did() -> None:
+    """A row of weight 3 is three rows."""
+    head = torch.nn.Linear(2, 2)
+    features = torch.randn(30, 2, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(30) % 2
+    counts = torch.where(labels == 0, 3, 1)
+    every = torch.repeat_interleave(torch.arange(30), counts)
+    repeated = laplace_samples(
+        head, features[every], labels[every], torch.Generator().manual_seed(1)
+    )
+    weighted = laplace_samples(
+        head, features, labels, torch.Generator().manual_seed(1), weights=counts.double()
+    )
+    assert repeated[1] == weighted[1]
+    inputs = with_ones(features).double()
+    answers = torch.softmax(inputs @ torch.randn(3, 2, dtype=torch.float64), dim=1)
+    torch.testing.assert_close(
+        _gauss_newton(answers[every], inputs[every], torch.ones(len(every))),
+        _gauss_newton(answers, inputs, counts.double()),
+    )

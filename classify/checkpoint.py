@@ -99,9 +99,7 @@ def load_classifier(folder: Path | str, device: torch.device | str = "cpu") -> T
         network = build(specification)
         state = load_file(folder / WEIGHTS)
         network.load_state_dict(state)
-        device = torch.device(device)
-        network.to(device).eval()
-        return TrainedClassifier(
+        classifier = TrainedClassifier(
             network=network,
             specification=specification,
             class_names=tuple(description["class_names"]),
@@ -112,9 +110,11 @@ def load_classifier(folder: Path | str, device: torch.device | str = "cpu") -> T
             history=_read_log(folder / "log.jsonl"),
             temperature=float(description["temperature"]),
             record=description["record"],
-            device=device,
+            device=torch.device(device),
             joint_features=joint,
         )
+    network.to(classifier.device).eval()
+    return classifier
 
 
 def read_description(folder: Path) -> dict[str, Any]:

@@ -259,7 +259,7 @@ def _verdict(
         claim = rule.claim(result.estimate, result.estimate.p, result.detectable)
         main = _change(MEASURES[measure], result, record)
     verdict["claim"] = claim
-    subject = _subject(record, generated.name, classic.name, chosen, rivals)
+    subject = _subject(record, chosen, rivals)
     aside = ""
     best = record.arm(chosen[0])
     base = best.base
@@ -285,14 +285,9 @@ def _same_but_for_images(
     return True
 
 
-def _subject(
-    record: ExperimentRecord,
-    arm: str,
-    baseline: str,
-    chosen: Sequence[str],
-    rivals: Sequence[str],
-) -> str:
+def _subject(record: ExperimentRecord, chosen: Sequence[str], rivals: Sequence[str]) -> str:
     """What made the change: the images, or all in which the two best arms differ."""
+    arm, baseline = _by_fold(chosen), _by_fold(rivals)
     if not _same_but_for_images(record, chosen, rivals):
         return (
             f"The best arm with generated {record.noun} of {record.class_name} ({arm}) against the "
@@ -305,6 +300,11 @@ def _subject(
         f"Adding {count}generated {record.noun} of {record.class_name} ({arm} against {baseline}) "
         "changed"
     )
+
+
+def _by_fold(names: Sequence[str]) -> str:
+    different = list(dict.fromkeys(names))
+    return different[0] if len(different) == 1 else f"by fold {' or '.join(different)}"
 
 
 def _sentence(

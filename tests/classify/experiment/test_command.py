@@ -216,15 +216,16 @@ def test_the_verdict_never_calls_other_techniques_generated_images() -> None:
         "rare", 0, ["rare", "round"], 3, 2, {"train": [40, 9]}, ["all"], False, [], {},
         [arm, on_best],
     )  # fmt: skip
-    fair = analysis._subject(record, "gan@1", "balanced", ["gan@1"] * 2, ["balanced"] * 2)
+    fair = analysis._subject(record, ["gan@1"] * 2, ["balanced"] * 2)
     assert fair.startswith("Adding 40 generated images of rare (gan@1 against balanced)")
-    unlike = analysis._subject(record, "gan@1", "symmetries", ["gan@1"] * 2, ["symmetries"] * 2)
+    unlike = analysis._subject(record, ["gan@1"] * 2, ["symmetries"] * 2)
     assert unlike.startswith("The best arm with generated images")
     assert "Adding" not in unlike
-    both = analysis._subject(record, "b", "c", ["best+gan@1"] * 2, ["a", "b"])
+    both = analysis._subject(record, ["best+gan@1"] * 2, ["a", "b"])
     assert both.startswith("Adding")
-    other = analysis._subject(record, "b", "c", ["best+gan@1"] * 2, ["b", "b"])
+    other = analysis._subject(record, ["best+gan@1"] * 2, ["b", "b"])
     assert other.startswith("The best arm")
+    assert "(best+gan@1 against by fold a or b)" in both
 
 
 def test_folds_test_every_image_once_with_a_generator_each(

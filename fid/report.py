@@ -311,23 +311,26 @@ _MEASURES: dict[str, Callable[[_Material], Result]] = {
 def _linear_pixels(source: ImageSource, rng: np.random.Generator) -> torch.Tensor:
     """At most so many images: flux as it is, without the stretch that networks see it through."""
     if isinstance(source, SetImages) and source.image_set.store.dtype == torch.float32:
-        rows = np.arange(len(source))
-        if len(rows) > COMPARED_IMAGES:
-            rows = np.sort(rng.choice(rows, COMPARED_IMAGES, replace=False))
-        return source.image_set.read(rows)
+        return source.image_set.read(_thinned_rows(source, COMPARED_IMAGES, rng))
     return _thinned(source, COMPARED_IMAGES, rng)[0]
 
 
 def _thinned(
     source: ImageSource, most: int, rng: np.random.Generator
 ) -> tuple[torch.Tensor, np.ndarray]:
+    rows = _thinned_rows(source, most, rng)
+    return source.read(rows), rows
+
+
+def _thinned_rows(source: ImageSource, most: int, rng: np.random.Generator) -> np.ndarray:
+    """At most so many usable rows, sorted."""
     rows = np.arange(len(source))
     if isinstance(source, LooseImages) and source.skip_bad:
         # Of a cached side, and of training images, nobody has looked for bad files yet.
         rows = np.setdiff1d(rows, source.bad_rows())
     if len(rows) > most:
         rows = np.sort(rng.choice(rows, most, replace=False))
-    return source.read(rows), rows
+    return rows
 
 
 def _training_images(

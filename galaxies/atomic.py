@@ -87,7 +87,11 @@ def whole_folder(
             if path.is_dir():  # aside first: the new one must not wait for the end of the old
                 aside = temporary.with_suffix(".replaced")
                 path.replace(aside)
-                temporary.replace(path)
+                try:
+                    temporary.replace(path)
+                except OSError:
+                    aside.replace(path)
+                    raise
                 shutil.rmtree(aside, ignore_errors=True)
             else:
                 temporary.replace(path)

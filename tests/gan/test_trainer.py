@@ -74,18 +74,23 @@ def test_the_test_side_is_never_read(tiny_config, tiny_set, tmp_path):
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
-def test_nan_rolls_back_once_and_says_so(tiny_config, tiny_set, tmp_path, monkeypatch, capsys):
+def poison_once(monkeypatch, step):
+    """Put NaN into the generator after that step, the first time that it is made."""
     original = TrainingStep.run
     poisoned = []
 
     def poison(self, penalised):
         original(self, penalised)
-        if int(self.step_count) == 8 and not poisoned:
+        if int(self.step_count) == step and not poisoned:
             poisoned.append(True)
             with torch.no_grad():
                 next(self.generator.parameters()).fill_(float("nan"))
 
     monkeypatch.setattr(TrainingStep, "run", poison)
+
+
+def test_nan_rolls_back_once_and_says_so(tiny_config, tiny_set, tmp_path, monkeypatch, capsys):
+    poison_once(monkeypatch, 8)
     folder = tmp_path / "run"
     train(tiny_config(evaluate_every=6, log_every=3), tiny_set, folder, progress=False)
     said = capsys.readouterr().err
@@ -103,17 +108,7 @@ def test_nan_between_two_looks_never_becomes_what_is_rolled_back_to(
     tiny_config, tiny_set, tmp_path, monkeypatch, capsys
 ):
     """Evaluations fall between the looks of the log; they too must not keep a NaN."""
-    original = TrainingStep.run
-    poisoned = []
-
-    def poison(self, penalised):
-        original(self, penalised)
-        if int(self.step_count) == 11 and not poisoned:
-            poisoned.append(True)
-            with torch.no_grad():
-                next(self.generator.parameters()).fill_(float("nan"))
-
-    monkeypatch.setattr(TrainingStep, "run", poison)
+    poison_once(monkeypatch, 11)
     folder = tmp_path / "run"
     config = tiny_config(evaluate_every=6, log_every=5, steps=14)
     train(config, tiny_set, folder, progress=False)

@@ -8,12 +8,13 @@ kept in ``--out`` and never repeated, so the table can be made in slices of minu
     python benchmarks/gan_ablation.py --data gz1.h5 --class merger --steps 5000 --seeds 3 \
         --out ablation --minutes 8
 
-Writes ``OUT/results.json`` (one row per variant and seed, and the floor), ``OUT/table.md`` and one
+Two processes with other seeds (``--first-seed``) may write to one folder. Writes ``OUT/results.json`` (one row per variant and seed, and the floor), ``OUT/table.md`` and one
 grid per variant, ``OUT/VARIANT.png``.
 """
 
 import argparse
 import contextlib
+import fcntl
 import json
 import shutil
 import sys
@@ -88,6 +89,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--against", default="test", choices=["validation", "test", "both"])
     parser.add_argument("--count", type=int, default=600, help="generated images per class")
     parser.add_argument("--variants", nargs="*", help="names, or parts of names; default all")
@@ -119,7 +121,7 @@ def main() -> None:
         results.save()
     longest = 0.0
     # Seeds outside, so that a first slice already shows every variant once.
-    for seed in range(options.seeds):
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
         for name in names:
             if results.has(name, seed):
                 continue
@@ -226,7 +228,7 @@ class Bench:
             made = generate(generator, index, options.count, seed=1000 + seed)
             row["classes"][self.images.class_names[index]] = self._measure(index, made)
             pictures.append(made[:40])
-        if seed == 0:
+        if seed == options.first_seed:
             stretch = self.images.stretch
             picture = grid(to_network(torch.cat(pictures), stretch), 10)
             save_picture(picture, options.out / f"{slug(name)}.png")
@@ -381,8 +383,12 @@ class Results:
         return any(r["variant"] == name and r["seed"] == seed for r in self.content["rows"])
 
     def add(self, row: dict[str, Any]) -> None:
-        self.content["rows"].append(row)
-        self.save()
+        with self.path.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if self.path.is_file():  # rows of a process beside this one
+                self.content["rows"] = json.loads(self.path.read_text())["rows"]
+            self.content["rows"].append(row)
+            self.save()
 
     def save(self) -> None:
         temporary = self.path.with_suffix(".partial")

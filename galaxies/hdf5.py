@@ -24,6 +24,7 @@ from galaxies.hdf5_file import writable_hdf5
 from galaxies.image_set import ImageSet
 from galaxies.pixels import Stretch
 from galaxies.published import recognise_galaxy10, refuse_foreign_names
+from galaxies.resize import centre_of
 
 SCHEMA_VERSION = 1
 MOST_CLASSES = 100_000
@@ -82,7 +83,7 @@ def _read_scattered(images: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
     return np.concatenate(pieces)
 
 
-def read_hdf5(path: Path, *, scale_16_bit: bool = False) -> ImageSet:
+def read_hdf5(path: Path, *, scale_16_bit: bool = False, crop: int | None = None) -> ImageSet:
     """Open an HDF5 image set or a plain Galaxy10 file; pixels stay on disk.
 
     Parameters
@@ -91,6 +92,8 @@ def read_hdf5(path: Path, *, scale_16_bit: bool = False) -> ImageSet:
         The file.
     scale_16_bit
         Read uint16 images as ``value / 257``, rounded, instead of refusing them.
+    crop
+        Take the central squares of this side where the images are not square.
 
     Raises
     ------
@@ -125,8 +128,9 @@ def read_hdf5(path: Path, *, scale_16_bit: bool = False) -> ImageSet:
         ids = _strings(file, "ids")
         try:
             refuse_foreign_names(class_names, recognised)
+            store = PixelsInHdf5(path, (count, channels, height, width), dtype, scaled)
             return ImageSet(
-                store=PixelsInHdf5(path, (count, channels, height, width), dtype, scaled),
+                store=centre_of(store, crop),
                 labels=labels,
                 class_names=tuple(class_names),
                 ids=ordinal_ids(count) if ids is None else ids,

@@ -3,18 +3,59 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from PIL import Image
 
 from galaxies.errors import InputError
+from galaxies.image_set import PixelStore
 
 
 def crop_box(width: int, height: int, side: int) -> tuple[int, int, int, int]:
     """(left, top, right, bottom) of the central square; an odd remainder goes right and down."""
     left, top = (width - side) // 2, (height - side) // 2
     return left, top, left + side, top + side
+
+
+@dataclass(frozen=True)
+class CentreOfPixels:
+    """A `PixelStore` of the central squares of another one, whose images need not be square."""
+
+    store: PixelStore
+    side: int
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, C, side, side)."""
+        count, channels, _, _ = self.store.shape
+        return count, channels, self.side, self.side
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the other store."""
+        return self.store.dtype
+
+    def read(self, rows: np.ndarray) -> torch.Tensor:
+        """Central squares of ``rows``."""
+        return crop_and_resize(self.store.read(rows), crop=self.side)
+
+
+def centre_of(store: PixelStore, crop: int | None) -> PixelStore:
+    """The central squares of a store whose images are not square; any other store as it is.
+
+    Raises
+    ------
+    InputError
+        If the images are smaller than the crop.
+    """
+    height, width = store.shape[2:]
+    if crop is None or height == width:
+        return store
+    if min(height, width) < crop:
+        raise InputError(f"images are {width}x{height}, smaller than --crop {crop}")
+    return CentreOfPixels(store, crop)
 
 
 def crop_and_resize(

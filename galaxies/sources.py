@@ -27,6 +27,7 @@ from galaxies.image_files import (
     read_headers,
 )
 from galaxies.image_set import ImageSet, PixelsInMemory, PixelStore
+from galaxies.resize import centre_of
 
 SIMULATED = "simulated"
 """The source name of the embedded simulated survey, the default of ``--data``."""
@@ -69,10 +70,11 @@ def open_image_set(
     if labels is not None:
         raise InputError(f"{path} carries its own labels; --labels is for a folder of images")
     scale = decoding is not None and decoding.scale_16_bit
+    crop = None if decoding is None else decoding.crop
     if path.suffix.lower() == ".npz":
-        return _open_npz(path, scale_16_bit=scale)
+        return _open_npz(path, scale_16_bit=scale, crop=crop)
     if path.suffix.lower() in HDF5_ENDINGS:
-        return read_hdf5(path, scale_16_bit=scale)
+        return read_hdf5(path, scale_16_bit=scale, crop=crop)
     raise InputError(
         f"{path} is not an image set: give a folder, .npz or HDF5 ({' '.join(HDF5_ENDINGS)})"
     )
@@ -144,7 +146,7 @@ def _decode_first_good(paths: Sequence[Path], decoding: Decoding) -> np.ndarray:
     raise InputError(f"not one of {len(paths)} images can be used; the first: {first_error}")
 
 
-def _open_npz(path: Path, *, scale_16_bit: bool) -> ImageSet:
+def _open_npz(path: Path, *, scale_16_bit: bool, crop: int | None) -> ImageSet:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
@@ -181,8 +183,9 @@ def _open_npz(path: Path, *, scale_16_bit: bool) -> ImageSet:
     group = found.get("group")
     if split is not None and split.dtype.kind not in "iu":
         raise InputError(f"{path}: split must be (N,) integers: 0 train, 1 validation, 2 test")
+    store = PixelsInMemory(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
     return ImageSet(
-        store=PixelsInMemory(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())),
+        store=centre_of(store, crop),
         labels=labels.astype(np.int64),
         class_names=tuple(f"class {index}" for index in range(count))
         if names is None

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from galaxies.errors import InputError
 from galaxies.hdf5 import read_hdf5, write_hdf5
 from galaxies.image_set import ImageSet, PixelsInMemory
 from galaxies.pack import pack
@@ -313,3 +314,23 @@ def test_an_hdf5_source_is_grouped_by_any_of_its_columns(tmp_path, galaxy_set):
     assert status == 2
     assert "night" in error
     assert not (tmp_path / "b.h5").exists()
+
+
+@pytest.mark.parametrize("ending", ["h5", "npz"])
+def test_arrays_that_are_not_square_are_cropped(ending, tmp_path, rng):
+    wide = rng.integers(0, 255, (12, 40, 61, 3), dtype=np.uint8)
+    labels = np.arange(12) % 2
+    source = tmp_path / f"wide.{ending}"
+    if ending == "npz":
+        np.savez(source, images=wide, labels=labels)
+    else:
+        with h5py.File(source, "w") as file:
+            file["images"], file["ans"] = wide, labels
+    packed = pack(source, tmp_path / "square.h5", size=32, crop=32).image_set
+    expected = wide[:, 4:36, 14:46].transpose(0, 3, 1, 2)
+    np.testing.assert_array_equal(packed.pixels.numpy(), expected)
+    with pytest.raises(InputError, match="61x40, smaller than --crop 48"):
+        pack(source, tmp_path / "large.h5", size=32, crop=48)
+    with pytest.raises(InputError, match="use --crop"):
+        pack(source, tmp_path / "as_it_is.h5", size=32)
+    assert not (tmp_path / "large.h5").exists()

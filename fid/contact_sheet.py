@@ -35,9 +35,10 @@ def write_contact_sheet(
     memorisation
         Measured on these images.
     generated, training
-        (m, C, H, H) and (n, C, H, H) uint8.
+        (p, C, H, H) and (p, C, H, H) uint8: the images of ``memorisation.closest()``, and the
+        training images nearest to them.
     training_names
-        n names for the captions.
+        p names for the captions.
     overwrite
         Replace an existing file.
 
@@ -47,10 +48,8 @@ def write_contact_sheet(
         Number of pairs shown.
     """
     rows = memorisation.closest()
-    nearest = memorisation.nearest
-    symmetries = torch.from_numpy(nearest.symmetry[rows])
-    left = apply_symmetry(generated[torch.from_numpy(rows)], symmetries)
-    right = training[torch.from_numpy(nearest.index[rows])]
+    symmetries = torch.from_numpy(memorisation.nearest.symmetry[rows])
+    left = apply_symmetry(generated, symmetries)
     cell_width = 2 * _TILE + _GAP
     lines = -(-len(rows) // _PAIRS_PER_ROW)
     width = _PAIRS_PER_ROW * cell_width + _GAP
@@ -60,8 +59,8 @@ def write_contact_sheet(
         x = _GAP + place % _PAIRS_PER_ROW * cell_width
         y = _GAP + place // _PAIRS_PER_ROW * (_TILE + _CAPTION + _GAP)
         sheet.paste(_tile(left[place]), (x, y))
-        sheet.paste(_tile(right[place]), (x + _TILE, y))
-        name = training_names[nearest.index[row]]
+        sheet.paste(_tile(training[place]), (x + _TILE, y))
+        name = training_names[place]
         shown = name if len(name) <= 30 else "…" + name[-29:]
         caption = f"{row}: ratio {memorisation.ratio[row]:.2f}\n{shown}"
         pen.text((x, y + _TILE + 2), caption, fill="black", font_size=10)

@@ -81,7 +81,7 @@ def measure_memorisation(
     Parameters
     ----------
     generated, training
-        (m, C, H, H) and (n, C, H, H) uint8.
+        (m, C, H, H) and (n, C, H, H) uint8, or as `fid.nearest.reduce_images` leaves them.
     held_out
         (h, C, H, H) real images that the generator never saw. Without them each training image
         stands for an unseen one, compared with the other training images.

@@ -72,7 +72,7 @@ def nearest_under_symmetries(
         excluded = torch.from_numpy(np.asarray(exclude, dtype=np.int64)).view(len(queries), -1)
     if len(references) <= (0 if excluded is None else excluded.shape[1]):
         raise InputError("there is no image to compare with")
-    reduced = reduce_images(references)
+    reduced = reduce_images(references).flatten(1)
     centre = reduced.mean(dim=0)  # keeps the squared distances from cancelling
     reduced -= centre
     parts = []
@@ -87,14 +87,17 @@ def nearest_under_symmetries(
 
 
 def reduce_images(images: torch.Tensor) -> torch.Tensor:
-    """(n, C*s*s) float32 means of boxes, which turn with the image; pixels in [0, 1]."""
+    """(n, C, s, s) float32 means of boxes, which turn with the image; pixels in [0, 1].
+
+    Reduced images may stand for the images themselves wherever those are compared.
+    """
     side = min(COMPARED_SIDE, images.shape[-1])
     scale = 255 if images.dtype == torch.uint8 else 1
     blocks = [
         F.adaptive_avg_pool2d(images[start : start + 1024].to(torch.float32) / scale, side)
         for start in range(0, len(images), 1024)
     ]
-    return torch.cat(blocks).flatten(1) if blocks else torch.zeros((0, 1))
+    return torch.cat(blocks) if blocks else torch.zeros((0, images.shape[1], side, side))
 
 
 def _nearest_of_block(
@@ -105,7 +108,7 @@ def _nearest_of_block(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Index, distance and symmetry of each query."""
     count = len(queries)
-    turned = reduce_images(all_symmetries(queries).flatten(0, 1)) - centre
+    turned = reduce_images(all_symmetries(queries).flatten(0, 1)).flatten(1) - centre
     distances = squared_distances(turned, references).view(SYMMETRIES, count, -1)
     nearest, element = distances.min(dim=0)
     if excluded is not None:

@@ -16,6 +16,7 @@ from fid.infinity import frechet_at_infinity
 from fid.inputs import ReadingRules, Side, open_set, open_side, parse_selection
 from fid.manifold import precision_recall_density_coverage
 from fid.memorisation import COPY_RATIO, measure_memorisation
+from fid.nearest import reduce_images
 from fid.physical_distance import compare_physics, share_without_object
 from fid.physics import measure
 from fid.score import Scored
@@ -28,6 +29,7 @@ COMPARED_IMAGES = 1000
 TRAINING_IMAGES = 20_000
 """Most training images that copies are looked for among."""
 
+_READ_IMAGES = 256
 _LEAST_HELD_OUT = 20
 _SPLITS = 10
 
@@ -203,20 +205,27 @@ def _halves(
 
 def _memorisation(material: _Material) -> Result:
     rng = material.rng(8)
-    fake, rows = _thinned(material.images(1), COMPARED_IMAGES, rng)
-    training, training_names, held_out, source = _training_images(material, rng)
-    result = measure_memorisation(fake, training, held_out, rng=rng)
+    fake = _compared(material.images(1), COMPARED_IMAGES, rng)
+    training, held_out, source = _training_images(material, rng)
+    for others in (training, held_out):
+        if others is not None and others.side != fake.side:
+            raise InputError(
+                f"{fake.source.name} holds images of {fake.side} pixels to a side and "
+                f"{others.source.name} of {others.side}; they cannot be compared pixel by pixel"
+            )
+    unseen = None if held_out is None else held_out.reduced
+    result = measure_memorisation(fake.reduced, training.reduced, unseen, rng=rng)
+    most = result.closest()
+    names = fake.names_of(most), training.names_of(result.nearest.index[most])
     closest = [
         {
-            "fake": name,
-            "training": training_names[result.nearest.index[row]],
+            "fake": generated,
+            "training": trained,
             "distance": float(result.nearest.distance[row]),
             "ratio": float(result.ratio[row]),
             "symmetry": int(result.nearest.symmetry[row]),
         }
-        for row, name in zip(
-            result.closest(), material.images(1).names_of(rows[result.closest()]), strict=True
-        )
+        for row, generated, trained in zip(most, *names, strict=True)
     ]
     values: dict[str, Any] = {
         "copies": result.copies,
@@ -228,8 +237,8 @@ def _memorisation(material: _Material) -> Result:
         "p": result.p,
         "c_t": result.c_t,
         "c_t_p": result.c_t_p,
-        "images": len(fake),
-        "training_images": len(training),
+        "images": len(fake.rows),
+        "training_images": len(training.rows),
         "training": source,
         "reference": result.reference,
         "closest": closest,
@@ -237,9 +246,9 @@ def _memorisation(material: _Material) -> Result:
     if result.held_out_ratio is not None:
         values["median_ratio_to_held_out"] = float(np.median(result.held_out_ratio))
     text = [
-        f"copies: {result.copies:.1%} of {len(fake)} generated images lie nearer to a training "
-        f"image than half its distance to its own neighbour (unseen real images: "
-        f"{result.copies_of_unseen:.1%}); eight symmetries, {len(training)} training images "
+        f"copies: {result.copies:.1%} of {len(fake.rows)} generated images lie nearer to a "
+        f"training image than half its distance to its own neighbour (unseen real images: "
+        f"{result.copies_of_unseen:.1%}); eight symmetries, {len(training.rows)} training images "
         f"({source})",
         f"copying test: z = {result.z:+.2f}, one-sided p = {result.p:.3g} (below -3 speaks of "
         f"copying; C_T of the raw distances {result.c_t:+.2f}); reference: {result.reference}",
@@ -248,9 +257,9 @@ def _memorisation(material: _Material) -> Result:
         shown = write_contact_sheet(
             material.config.pairs,
             result,
-            fake,
-            training,
-            training_names,
+            fake.read(most),
+            training.read(result.nearest.index[most]),
+            names[1],
             overwrite=material.config.overwrite,
         )
         values["pairs"] = str(material.config.pairs)
@@ -312,14 +321,7 @@ def _linear_pixels(source: ImageSource, rng: np.random.Generator) -> torch.Tenso
     """At most so many images: flux as it is, without the stretch that networks see it through."""
     if isinstance(source, SetImages) and source.image_set.store.dtype == torch.float32:
         return source.image_set.read(_thinned_rows(source, COMPARED_IMAGES, rng))
-    return _thinned(source, COMPARED_IMAGES, rng)[0]
-
-
-def _thinned(
-    source: ImageSource, most: int, rng: np.random.Generator
-) -> tuple[torch.Tensor, np.ndarray]:
-    rows = _thinned_rows(source, most, rng)
-    return source.read(rows), rows
+    return source.read(_thinned_rows(source, COMPARED_IMAGES, rng))
 
 
 def _thinned_rows(source: ImageSource, most: int, rng: np.random.Generator) -> np.ndarray:
@@ -333,29 +335,61 @@ def _thinned_rows(source: ImageSource, most: int, rng: np.random.Generator) -> n
     return rows
 
 
+@dataclasses.dataclass(frozen=True)
+class _Compared:
+    """Some images of a source: reduced as they are compared, and where to read them whole."""
+
+    source: ImageSource
+    rows: np.ndarray
+    reduced: torch.Tensor
+    side: int
+
+    def names_of(self, places: np.ndarray) -> list[str]:
+        return self.source.names_of(self.rows[places])
+
+    def read(self, places: np.ndarray) -> torch.Tensor:
+        return self.source.read(self.rows[places])
+
+
+def _compared(source: ImageSource, most: int, rng: np.random.Generator) -> _Compared:
+    """At most so many images, of which only the reduced ones are ever all in memory."""
+    rows = _thinned_rows(source, most, rng)
+    parts, sides = [], set()
+    for start in range(0, len(rows), _READ_IMAGES):
+        images = source.read(rows[start : start + _READ_IMAGES])
+        parts.append(reduce_images(images))
+        sides.add(images.shape[-1])
+    if not parts:
+        raise InputError(f"{source.name} holds no usable image")
+    if len(sides) > 1:
+        raise InputError(f"{source.name} holds images of {len(sides)} sizes")
+    channels = max(part.shape[1] for part in parts)
+    # Blocks of grey images among blocks of colour; `read` does the same within a block.
+    parts = [part.expand(-1, channels, -1, -1) if len(part[0]) == 1 else part for part in parts]
+    return _Compared(source, rows, torch.cat(parts), sides.pop())
+
+
 def _training_images(
     material: _Material, rng: np.random.Generator
-) -> tuple[torch.Tensor, list[str], torch.Tensor | None, str]:
-    """Training images, their names, held-out images if there are, and where they come from."""
+) -> tuple[_Compared, _Compared | None, str]:
+    """Training images, held-out images if there are, and where the first come from."""
     config = material.config
     held_out = None
     if config.held_out is not None:
-        held_out = _thinned(_image_side(config.held_out, material.rules), COMPARED_IMAGES, rng)[0]
+        held_out = _compared(_image_side(config.held_out, material.rules), COMPARED_IMAGES, rng)
     if config.training is not None:
         source = _image_side(config.training, material.rules)
-        pixels, rows = _thinned(source, TRAINING_IMAGES, rng)
-        return pixels, source.names_of(rows), held_out, config.training
+        return _compared(source, TRAINING_IMAGES, rng), held_out, config.training
     real, fake = material.images(0), material.images(1)
     if isinstance(fake, SetImages) and len(fake.image_set.training_fingerprints):
         found = _named_by_generator(material, real, fake)
         if found is not None:
             training, unseen = found
             if held_out is None and unseen is not None and len(unseen) >= _LEAST_HELD_OUT:
-                held_out = _thinned(unseen, COMPARED_IMAGES, rng)[0]
-            pixels, rows = _thinned(training, TRAINING_IMAGES, rng)
-            return pixels, training.names_of(rows), held_out, "those that the generator names"
-    pixels, rows = _thinned(real, TRAINING_IMAGES, rng)
-    return pixels, real.names_of(rows), held_out, "all of REAL"
+                held_out = _compared(unseen, COMPARED_IMAGES, rng)
+            seen = _compared(training, TRAINING_IMAGES, rng)
+            return seen, held_out, "those that the generator names"
+    return _compared(real, TRAINING_IMAGES, rng), held_out, "all of REAL"
 
 
 def _named_by_generator(

@@ -133,3 +133,31 @@ def test_flux_is_measured_as_flux_and_seen_through_one_stretch(
     assert any("was left aside for that of" in note for note in report["notes"])
     assert report["physics"]["measurements"]["flux"]["real_median"] > 100  # in the set's unit
     assert not report["physics"]["measurements"]["flux"]["differs"]
+
+
+def test_training_images_read_in_parts_are_the_same(pixel_features, sides, capsys, monkeypatch):
+    found = []
+    for images in (256, 7):
+        monkeypatch.setattr("fid.report._READ_IMAGES", images)
+        assert main([*sides, *PIXELS, "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out)["memorisation"])
+    assert found[0] == found[1]
+
+
+def test_copies_are_found_among_grey_and_colour_files(
+    pixel_features, tiny_set, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("fid.report._READ_IMAGES", 4)  # one part is all grey
+    for folder, rows in (("training", range(12)), ("fake", range(6))):
+        (tmp_path / folder).mkdir()
+        for row in rows:
+            pixels = tiny_set.pixels[row].permute(1, 2, 0).numpy()
+            picture = Image.fromarray(pixels)
+            if row >= 8:
+                picture = picture.convert("L")
+            picture.save(tmp_path / folder / f"{row:02d}.png")
+    words = [str(tmp_path / "training"), str(tmp_path / "fake"), *PIXELS, "--json"]
+    assert main(words) == 0
+    whole = json.loads(capsys.readouterr().out)["memorisation"]
+    assert whole["copies"] == 1
+    assert [pair["fake"] == pair["training"] for pair in whole["closest"]] == [True] * 6

@@ -75,7 +75,8 @@ def classify_predict(config: ClassifyPredict) -> None:
 
 
 FLAGS_OF_IMAGES = (
-    "dask", "grad_cam", "neighbours", "average_symmetries", "dropout_samples", "fits_range",
+    "dask", "grad_cam", "neighbours", "average_symmetries", "dropout_samples", "fits_range", "crop",
+    "hdu",
 )  # fmt: skip
 """What a checkpoint that takes features cannot do."""
 

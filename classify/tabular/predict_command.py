@@ -2,6 +2,7 @@
 
 import csv
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from classify.tabular.classifier import load_table_classifier
 from galaxies.atomic import refuse_existing, whole_file
 from galaxies.command_line import print_json, warn
 from galaxies.errors import InputError
+from galaxies.table_files import read_columns
 from galaxies.tables import TableColumns, read_table
 
 if TYPE_CHECKING:
@@ -31,8 +33,11 @@ def classify_predict_table(config: "ClassifyPredict") -> None:
     given = made.get("provenance", {})
     measured = tuple(given.get("measured", ()))
     forced = measured or tuple(made.get("forced", ()))
+    present = _columns_by_name(config, classifier.record)
     wanted = TableColumns(
         label=given.get("class_column") if config.evaluate else None,
+        id=present.get("id"),
+        split=present.get("split"),
         features=measured,
         allow=forced,
         colours=bool(given.get("colours")),
@@ -43,6 +48,13 @@ def classify_predict_table(config: "ClassifyPredict") -> None:
         raise InputError(
             f"{config.checkpoint} needs the columns {', '.join(measured)}: {error}"
         ) from None
+    if config.side != "all":
+        if data.split is None:
+            raise InputError(
+                f"--side {config.side}: {config.images[0]} has no column that gives each row its "
+                "side (split, or what --split-column named in training); leave out --side"
+            )
+        data = data.side(config.side)
     first, count = config.shard_numbers()
     data = data.select(np.arange(first - 1, len(data), count))
     probabilities = classifier.probabilities(data)
@@ -64,6 +76,19 @@ def classify_predict_table(config: "ClassifyPredict") -> None:
         alike = kept is not None and (monitor is None or monitor.verdict == "alike")
         calibration = kept.calibration if kept is not None and alike else None
         _evaluate(config, classifier.class_names, truth, probabilities, sets, calibration)
+
+
+def _columns_by_name(config: "ClassifyPredict", record: dict[str, Any]) -> dict[str, str]:
+    """The id and split columns that flags gave to training, where this table has them."""
+    flags = record.get("command", {}).get("table", {})
+    told = {"id": flags.get("id_column")}
+    if config.side != "all":
+        told["split"] = flags.get("split_column")
+    told = {part: name for part, name in told.items() if name}
+    if not told:  # what is found by its name needs no look at the table
+        return {}
+    names = read_columns(Path(config.images[0]))
+    return {part: name for part, name in told.items() if name in names}
 
 
 def classify_predict_joint(config: "ClassifyPredict") -> None:
@@ -105,7 +130,7 @@ def _answer(
         for i, (name, p) in enumerate(zip(ids, probabilities, strict=True))
     ]
     if config.csv is not None:
-        _write_csv(config, rows)
+        _write_csv(config, rows, class_names)
     if config.json:
         print_json(
             [
@@ -140,7 +165,9 @@ def _row(
     }
 
 
-def _write_csv(config: "ClassifyPredict", rows: list[dict[str, Any]]) -> None:
+def _write_csv(
+    config: "ClassifyPredict", rows: list[dict[str, Any]], class_names: tuple[str, ...]
+) -> None:
     assert config.csv is not None
     with whole_file(config.csv, overwrite=config.overwrite) as temporary:
         if config.csv.suffix.lower() == ".parquet":
@@ -150,7 +177,9 @@ def _write_csv(config: "ClassifyPredict", rows: list[dict[str, Any]]) -> None:
             pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)
             return
         with temporary.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
+            # A shard may hold no row; its table still has its header.
+            header = ["id", "class", *(f"p_{name}" for name in class_names), "set", "set_size"]
+            writer = csv.DictWriter(file, header)
             writer.writeheader()
             writer.writerows(rows)
 

@@ -104,6 +104,56 @@ def test_predict_says_where_the_rows_are_shifted(
     assert "not like the calibration rows" in capsys.readouterr().err
 
 
+@pytest.fixture(scope="module")
+def parted(survey: Path) -> tuple[Path, Path]:
+    """A survey with columns of its own for name and split, and a classifier of it."""
+    header, *lines = survey.read_text().splitlines()
+    sides = ("train", "train", "train", "validation", "test")
+    rows = [f"{line},galaxy{i},{sides[i % 5]}" for i, line in enumerate(lines)]
+    path = survey.parent / "parted.csv"
+    path.write_text("\n".join([f"{header},source,part", *rows]) + "\n")
+    out = survey.parent / "of-parted"
+    arguments = ["--data", str(path), "--model", "logistic-regression", "--out", str(out)]
+    assert train([*arguments, "--id-column", "source", "--split-column", "part"]) == 0
+    return path, out
+
+
+def test_one_side_of_a_table_is_asked_alone_and_rows_keep_their_names(
+    parted: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = parted
+    assert predict([str(out), str(path), "--side", "test", "--json", "--evaluate"]) == 0
+    captured = capsys.readouterr()
+    answers = json.loads(captured.out)
+    assert [answer["file"] for answer in answers] == [f"galaxy{i}" for i in range(4, 900, 5)]
+    stored = json.loads((out / "metrics.json").read_text())
+    assert f"accuracy {stored['accuracy']:.3f}" in captured.err
+
+
+def test_a_side_of_a_table_without_a_split_is_refused(
+    survey: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict([str(checkpoint), str(survey), "--side", "test"]) == 2
+    assert "--side test" in capsys.readouterr().err
+
+
+def test_a_shard_without_a_row_still_writes_its_table(
+    survey: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    few = tmp_path / "few.csv"
+    few.write_text("\n".join(survey.read_text().splitlines()[:3]) + "\n")
+    table = tmp_path / "answers.csv"
+    assert predict([str(checkpoint), str(few), "--shard", "3/3", "--csv", str(table)]) == 0
+    assert table.read_text() == "id,class,p_GALAXY,p_QSO,p_STAR,set,set_size\n"
+
+
+def test_flags_that_cut_images_are_refused_for_a_table(
+    survey: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert predict([str(checkpoint), str(survey), "--crop", "10", "--hdu", "1"]) == 2
+    assert "leave out --crop, --hdu" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -113,7 +113,9 @@ def image_set_of_catalogue(catalogue: Catalogue, store: PixelStore, *, source: s
         group=catalogue.group,
         features=catalogue.features,
         feature_names=catalogue.feature_names,
-        mirror_pairs=None if mirrors is None else tuple((left, right) for left, right in mirrors),
+        mirror_pairs=None
+        if mirrors is None
+        else tuple((left, right) for left, right in mirrors if {left, right} <= set(index)),
         provenance=provenance,
         training_fingerprints=np.array(prints, dtype=str),
         training_ids=np.array(training_ids, dtype=str),

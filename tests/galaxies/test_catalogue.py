@@ -1,6 +1,7 @@
 """The CSV catalogue: what is written is read, whatever the names, and numbers become features."""
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from galaxies.catalogue import CatalogueColumns, read_catalogue
+from galaxies.hdf5 import read_hdf5
 
 NAMES = st.text(
     st.characters(codec="utf-8", exclude_categories=("Cs", "Cc"), exclude_characters="\ufeff"),
@@ -77,3 +79,20 @@ def test_identifiers_are_no_features(tmp_path):
         (tmp_path / str(row[0])).touch()
     write_catalogue(tmp_path, ["file", "class", "objid", "row", "counts"], rows)
     assert read_catalogue(tmp_path, None).feature_names == ("counts",)
+
+
+def test_mirror_pairs_of_classes_without_an_image_are_left_out(class_folder, tmp_path, galaxy_set):
+    (class_folder / "provenance.json").write_text(
+        json.dumps(
+            {
+                "class_names": ["spiral", "lens", "merger"],
+                "mirror_pairs": [["spiral", "lens"], ["spiral", "merger"]],
+            }
+        )
+    )
+    status, text, error = galaxy_set("info", class_folder, "--exact-only")
+    assert status == 0, error
+    assert "a mirror turns spiral and merger into each other" in text
+    out = tmp_path / "out.h5"
+    galaxy_set("pack", class_folder, out, "--size", 16, "--exclude", "merger")
+    assert read_hdf5(out).mirror_pairs == ()

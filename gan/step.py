@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn import functional as F
 
 from gan.augmentation import DRAWS, augment
 from gan.build import NetworkShape, build_discriminator, build_generator
@@ -42,12 +43,23 @@ METRICS = (
 """Means over the steps since the last look, in the order of `TrainingStep.sums`."""
 
 UNIFORMS = BATCH_DRAWS + 2 + 3 * DRAWS
-ADAPT_IMAGES = {"sign": 100_000, "held-out": 20_000}
-"""Images in which the augmentation probability can move from 0 to 1: a class of fifty images is
-learnt by heart within some ten thousand."""
+SIGN_IMAGES = 100_000
+"""Images in which the augmentation probability moves from 0 to 1 where it watches signs."""
 
-WATCH_STEPS = 50
-"""Steps between looks at held-out images."""
+WATCH_IMAGES = 1600
+"""Training images between looks at held-out images: a class of fifty images is learnt by heart
+within some ten thousand."""
+
+WATCH_WEIGHT = 0.25
+"""Of a look in the average over looks: one look at a dozen images is uncertain by .1 to .2."""
+
+WATCH_GAIN = 0.5
+"""Move of the probability at one look, per overfitting beyond the dead zone."""
+
+MOST_MOVE = 0.05  # of the probability at one look
+
+DEAD_ZONE = 0.02
+"""Distance from the target within which nothing moves."""
 
 MOST_PROBABILITY = 0.85
 EMA_RAMP = 0.05  # the average never looks back further than this share of what was seen
@@ -130,7 +142,7 @@ class TrainingStep:
         self.step_count = torch.zeros((), device=device, dtype=torch.float64)
         # One of each class; without held-out images they move as one.
         self.probability = torch.full((data.classes,), parts.augment_probability, device=device)
-        self.overfitting = torch.zeros(data.classes, device=device)
+        self.overfitting_average = torch.full((data.classes,), parts.augment_target, device=device)
         self.mean_sign = torch.full((), parts.augment_target, device=device)
         self.lecam_means = torch.zeros(2, device=device)
         self.sums = torch.zeros(len(METRICS), device=device, dtype=torch.float64)
@@ -302,7 +314,8 @@ class TrainingStep:
         self.lecam_means.lerp_(values[:2], 1 - LECAM_DECAY)
         self.mean_sign.lerp_(values[2], 0.05)
         if parts.augment and parts.augment_target > 0 and self.held_out is None:
-            self._adapt(self.mean_sign, self.batch_size)
+            reach = self.batch_size / SIGN_IMAGES
+            self._move_probability(reach * (self.mean_sign - parts.augment_target).sign())
         gained = torch.stack(
             [
                 values[4],
@@ -317,19 +330,22 @@ class TrainingStep:
         )
         self.sums += gained
 
-    def _adapt(self, watched: Tensor, images: int) -> None:
-        """Move the probability as far as ``images`` images allow, towards the target."""
-        reach = images / ADAPT_IMAGES[self.parts.augment_watch]
-        moved = self.probability + reach * (watched - self.parts.augment_target).sign()
-        self.probability.copy_(moved.clamp(0, MOST_PROBABILITY))
+    def _move_probability(self, move: Tensor) -> None:
+        self.probability.copy_((self.probability + move).clamp(0, MOST_PROBABILITY))
+
+    @property
+    def steps_between_looks(self) -> int:
+        """Steps of about `WATCH_IMAGES` images together."""
+        return max(1, round(WATCH_IMAGES / self.batch_size))
 
     @torch.no_grad()
     def watch(self, number: int) -> None:
-        """After step ``number`` (from 1): every `WATCH_STEPS` look at the held-out images.
+        """After step ``number`` (from 1): every `steps_between_looks` look at held-out images.
 
-        Moves the probability of every class; runs outside the CUDA graph.
+        Moves the probability of each class in proportion to how far its average over the last
+        looks lies from the target; runs outside the CUDA graph.
         """
-        if self.held_out is None or number % WATCH_STEPS:
+        if self.held_out is None or number % self.steps_between_looks:
             return
         conditioning = self._conditioning()
         # Relativistic logits have no zero of their own.
@@ -337,14 +353,16 @@ class TrainingStep:
         self.discriminator.eval()  # spectral norm must not iterate on what it is not trained on
         measured = self.held_out.overfitting(
             lambda images, labels: self._judge(images, labels, conditioning) - zero,
-            number // WATCH_STEPS,
+            number // self.steps_between_looks,
         )
         self.discriminator.train()
         if is_distributed():  # the last bits of a logit may differ between devices
             distributed.all_reduce(measured)
             measured /= self.world
-        self.overfitting.copy_(measured)
-        self._adapt(measured, WATCH_STEPS * self.batch_size)
+        self.overfitting_average.lerp_(measured, WATCH_WEIGHT)
+        excess = self.overfitting_average - self.parts.augment_target
+        move = WATCH_GAIN * F.softshrink(excess, DEAD_ZONE)
+        self._move_probability(move.clamp(-MOST_MOVE, MOST_MOVE))
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -368,7 +386,7 @@ class TrainingStep:
         named: dict[str, Tensor] = {
             "step_count": self.step_count,
             "probability": self.probability,
-            "overfitting": self.overfitting,
+            "overfitting_average": self.overfitting_average,
             "mean_sign": self.mean_sign,
             "lecam_means": self.lecam_means,
             "sums": self.sums,

@@ -342,7 +342,7 @@ class Run:
             "images_per_second": round(steps_per_second * self.config.batch_size, 1),
         }
         if self.step.held_out is not None:
-            row["overfitting"] = self._by_class(self.step.overfitting)
+            row["overfitting"] = self._by_class(self.step.overfitting_average)
             row["probabilities"] = self._by_class(self.step.probability)
         if self._any_broken(guards.is_broken(row)):
             self._roll_back()

@@ -9,7 +9,6 @@ from torch import distributed, multiprocessing
 from galaxies.errors import InputError
 from gan.preparation import build_step, prepare
 from gan.processes import join_processes
-from gan.step import WATCH_STEPS
 
 STEPS = 3
 
@@ -22,7 +21,7 @@ def _advance(config, images, rank, world):
     for number in range(STEPS):
         step.draw()
         step.run(step.is_penalised(number))
-    step.watch(WATCH_STEPS)
+    step.watch(step.steps_between_looks)
     return step
 
 

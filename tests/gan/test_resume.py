@@ -45,12 +45,12 @@ def drop_time(row: dict) -> dict:
 @pytest.fixture(autouse=True)
 def look_often(monkeypatch):
     """At held-out images too, so that what they move is part of what is resumed."""
-    monkeypatch.setattr(step, "WATCH_STEPS", LOOKS)
+    monkeypatch.setattr(step, "WATCH_IMAGES", 8 * LOOKS)  # tiny batches of 8
 
 
 def _train(config, tiny_set, folder):
     torch.set_num_threads(1)
-    step.WATCH_STEPS = LOOKS  # this process imported it afresh
+    step.WATCH_IMAGES = 8 * LOOKS  # this process imported it afresh
     signal.signal(signal.SIGINT, signal.default_int_handler)
     train(config, tiny_set, folder, progress=False)
 

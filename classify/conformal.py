@@ -10,10 +10,11 @@ images; `coverage_report` tests that on labelled ones.
 
 import math
 from dataclasses import asdict, dataclass
+from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
-from scipy import stats
+from scipy import signal, stats
 
 from classify.intervals import wilson_interval
 from galaxies.errors import InputError
@@ -128,8 +129,8 @@ def coverage_report(
 
     A failure is reported where so few covered images would be seen less than once in a hundred
     times if the promise held (for ``marginal`` sets: over all images; a class that falls short
-    is then reported as what the marginal promise leaves open), or where empty sets and wrong
-    single ones alone exceed 1 - level.
+    is then reported as what the marginal promise leaves open), or where that holds already for
+    the images that have neither an empty set nor one with a single wrong class.
 
     Parameters
     ----------
@@ -139,15 +140,22 @@ def coverage_report(
         exactly ``level``.
     """
     labels = np.asarray(labels)
-    sizes = _calibration_sizes(calibration, kind, len(class_names))
     overall = _coverage("all", sets, labels)
     per_class = tuple(
         _coverage(name, sets[labels == k], labels[labels == k])
         for k, name in enumerate(class_names)
     )
+    sizes = _calibration_sizes(calibration, kind, len(class_names))
+    # The promise per class is one about every mix of classes: that of the new images counts.
+    laws = [covered_law(found.images, level, n) for found, n in zip(per_class, sizes, strict=True)]
+    if kind == "per-class":
+        law_of_all = reduce(signal.fftconvolve, laws)
+    else:
+        whole = None if calibration is None else len(calibration.labels)
+        law_of_all = covered_law(len(labels), level, whole)
     failures = []
-    for found, size in zip((overall, *per_class), sizes, strict=True):
-        if chance_of_so_few(found.covered, found.images, level, size) < FAILURE_CHANCE:
+    for found, law in zip((overall, *per_class), (law_of_all, *laws), strict=True):
+        if law[: found.covered + 1].sum() < FAILURE_CHANCE:
             share = found.covered / found.images
             promised = kind == "per-class" or found is overall
             failures.append(
@@ -160,7 +168,7 @@ def coverage_report(
                 )
             )
     lost = round((overall.empty + overall.wrong_single) * overall.images)
-    if overall.images and wilson_interval(lost, overall.images)[0] > 1 - level:
+    if law_of_all[: overall.images - lost + 1].sum() < FAILURE_CHANCE:
         failures.append(
             f"coverage failure: {100 * overall.empty:.2f} % of the sets are empty and "
             f"{100 * overall.wrong_single:.2f} % hold one wrong class, together more than the "
@@ -170,19 +178,20 @@ def coverage_report(
     return CoverageReport(level, kind, overall, per_class, tuple(failures), notes)
 
 
-def chance_of_so_few(covered: int, images: int, level: float, calibration: int | None) -> float:
-    """Probability of at most ``covered`` of ``images`` if the promise of split conformal holds.
+def covered_law(images: int, level: float, calibration: int | None) -> np.ndarray:
+    """(images + 1,) probability of each count of covered images if the promise holds.
 
     Given n calibration images the number of covered new ones is BetaBinomial(n + 1 - l, l) with
-    l = floor((n + 1)(1 - level)) (Vovk 2012; Angelopoulos & Bates 2021, arXiv:2107.07511, C).
+    l = floor((n + 1)(1 - level)) (Vovk 2012; Angelopoulos & Bates 2021, arXiv:2107.07511, C);
+    without a count it is binomial.
     """
+    counts = np.arange(images + 1)
     if calibration is None:
-        return float(stats.binom.cdf(covered, images, level))
+        return stats.binom.pmf(counts, images, level)
     left_out = calibration + 1 - math.ceil((calibration + 1) * level - 1e-9)
     if left_out < 1:  # an infinite threshold covers everything
-        return 1.0
-    law = stats.betabinom(images, calibration + 1 - left_out, left_out)
-    return float(law.cdf(covered))
+        return (counts == images).astype(np.float64)
+    return stats.betabinom.pmf(counts, images, calibration + 1 - left_out, left_out)
 
 
 def _too_few(
@@ -203,12 +212,11 @@ def _too_few(
 def _calibration_sizes(
     calibration: ConformalCalibration | None, kind: SetKind, classes: int
 ) -> list[int | None]:
-    """Calibration images behind the coverage of all images and of each class."""
-    if calibration is None:
-        return [None] * (classes + 1)
-    counts = np.bincount(calibration.labels, minlength=classes).tolist()
+    """Calibration images behind the coverage of each class."""
     # Marginal sets promise nothing per class; there the plain binomial serves as a yardstick.
-    return [len(calibration.labels), *(counts if kind == "per-class" else [None] * classes)]
+    if calibration is None or kind == "marginal":
+        return [None] * classes
+    return [int(count) for count in np.bincount(calibration.labels, minlength=classes)]
 
 
 def set_in_words(names: list[str], classes: int, level: float) -> str:

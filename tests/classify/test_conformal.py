@@ -6,6 +6,7 @@ from scipy import stats
 
 from classify.conformal import (
     ConformalCalibration,
+    SetKind,
     conformal_quantile,
     coverage_report,
     set_in_words,
@@ -108,6 +109,39 @@ def test_false_alarms_are_rare_with_few_calibration_images() -> None:
         report = coverage_report(sets, labels[200:], ("a", "b", "c"), 0.9, "per-class", calibration)
         alarms += bool(report.failures)
     assert alarms <= 10  # four tests at 1 % each: about 4
+
+
+@pytest.mark.parametrize("kind", ["per-class", "marginal"])
+def test_false_alarms_are_rare_where_every_miss_is_an_empty_or_wrong_set(kind: SetKind) -> None:
+    """With two classes the sets that miss are empty or wrong; good calibrations once alarmed."""
+    rng = np.random.default_rng(7)
+    alarms = 0
+    for _ in range(200):
+        probabilities, labels = world(rng, 1200, sharp=4)
+        joined = np.stack([probabilities[:, 0], probabilities[:, 1:].sum(axis=1)], axis=1)
+        truth = np.minimum(labels, 1)
+        calibration = ConformalCalibration(joined[:200], truth[:200])
+        sets = calibration.sets(joined[200:], 0.9, kind)
+        report = coverage_report(sets, truth[200:], ("a", "b"), 0.9, kind, calibration)
+        alarms += any("guarantee does not hold" in failure for failure in report.failures)
+    assert alarms <= 8  # one test at 1 %: about 2
+
+
+def test_a_folder_of_one_rare_class_is_judged_by_the_calibration_of_that_class() -> None:
+    """Nine calibration images leave the coverage of their class wide open."""
+    labels = np.repeat([0, 1], [991, 9])
+    calibration = ConformalCalibration(np.full((1000, 2), 0.5), labels)
+    sets = np.ones((200, 2), bool)
+    sets[:40, 1] = False
+    report = coverage_report(sets, np.ones(200, int), ("a", "b"), 0.9, "per-class", calibration)
+    assert report.failures == ()
+    marginal = coverage_report(sets, np.ones(200, int), ("a", "b"), 0.9, "marginal", calibration)
+    assert any("coverage failure for all" in failure for failure in marginal.failures)
+
+
+def test_no_images_are_no_failure() -> None:
+    none = np.zeros((0, 2), bool)
+    assert coverage_report(none, np.zeros(0, int), ("a", "b"), 0.9).failures == ()
 
 
 def test_shifted_images_break_the_promise_and_it_is_told() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from galaxies.class_names import class_order
 from galaxies.command_line import warn
 from galaxies.errors import InputError
 from galaxies.image_files import is_image_file, list_image_files
@@ -64,7 +65,7 @@ class Catalogue:
     feature_names : tuple of str
         F names.
     class_names : tuple of str
-        Every class, alphabetically, or in the order that ``provenance.json`` gives.
+        Every class, by number or letter, or in the order that ``provenance.json`` gives.
     provenance : dict
         What ``provenance.json`` says, if there is one.
     """
@@ -81,7 +82,7 @@ class Catalogue:
 
     def __post_init__(self) -> None:
         if not self.class_names:
-            object.__setattr__(self, "class_names", tuple(sorted(set(self.classes))))
+            object.__setattr__(self, "class_names", class_order(self.classes))
 
     def select(self, rows: np.ndarray) -> "Catalogue":
         """The given rows (int64), in that order; classes that lose all rows vanish."""

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from galaxies.class_names import class_index
 from galaxies.errors import InputError
 from galaxies.pixels import Stretch
 from galaxies.symmetry import default_mirror_pairs, mirror_permutation
@@ -180,23 +181,14 @@ class ImageSet:
         return np.bincount(self.labels, minlength=len(self.class_names))
 
     def class_index(self, name: str | int) -> int:
-        """Index of a class given by name or index (also an index written as text).
+        """Index of a class given by name or index, as `galaxies.class_names.class_index` does.
 
         Raises
         ------
         InputError
             If there is no such class; lists those that exist.
         """
-        if isinstance(name, str) and name in self.class_names:
-            return self.class_names.index(name)
-        with_numbers = ", ".join(f"{i} {text}" for i, text in enumerate(self.class_names))
-        try:
-            index = int(name)
-        except ValueError:
-            index = -1
-        if not 0 <= index < len(self.class_names):
-            raise InputError(f"there is no class {name!r}; the classes are: {with_numbers}")
-        return index
+        return class_index(name, self.class_names)
 
     def select(self, rows: np.ndarray) -> "ImageSet":
         """The images of ``rows`` (int64 or bool), in that order; pixels are not read yet."""

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from galaxies.allocation import joined_units, split_groups, split_labels
+from galaxies.class_names import class_order
 from galaxies.command_line import warn
 from galaxies.errors import InputError
 from galaxies.hdf5 import ordinal_ids
@@ -342,13 +343,14 @@ def _labels(path: Path, raw: Columns, column: str) -> tuple[np.ndarray, tuple[st
     blank = np.flatnonzero((texts == "") | (texts == "nan"))
     if len(blank):
         raise InputError(f"{path}: column {column!r} is empty in {len(blank)} rows")
-    class_names, labels = np.unique(texts, return_inverse=True)
+    class_names = class_order(texts.tolist())
     if len(class_names) > max(50, len(texts) // 10):
         raise InputError(
             f"{path}: column {column!r} holds {len(class_names)} different values; that is no "
             "class; name another with --class-column"
         )
-    return labels.astype(np.int64), tuple(str(name) for name in class_names)
+    index = {name: position for position, name in enumerate(class_names)}
+    return np.array([index[str(text)] for text in texts], dtype=np.int64), class_names
 
 
 def _unique_id(raw: Columns) -> str | None:

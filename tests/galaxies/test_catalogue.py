@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from galaxies.catalogue import CatalogueColumns, read_catalogue
+from galaxies.class_names import class_order
 from galaxies.hdf5 import read_hdf5
 
 NAMES = st.text(
@@ -35,7 +36,7 @@ def test_any_class_and_group_name_survives(tmp_path, classes, group):
     write_catalogue(tmp_path, ["file", "class", "field"], rows)
     catalogue = read_catalogue(tmp_path, None, CatalogueColumns(group="field"))
     assert list(catalogue.classes) == classes
-    assert catalogue.class_names == tuple(sorted(set(classes)))
+    assert catalogue.class_names == class_order(classes)
     assert catalogue.group is not None
     assert catalogue.group.tolist() == [row[2] for row in rows]
     assert catalogue.ids.tolist() == [row[0] for row in rows]

@@ -27,7 +27,7 @@ from gan.checkpoint import (
     weights_sha256,
 )
 from gan.tail_networks import StyleGenerator
-from gan.training_data import allowed_symmetries
+from gan.training_data import allowed_symmetries, without_mirror
 
 CHUNK = 64
 """Images that are drawn and computed together."""
@@ -176,9 +176,10 @@ def render(loaded: LoadedGenerator, drawn: Drawn, index: int, truncation: float 
     mirror = mirror_permutation(description.data.class_names, description.data.mirror_pairs)
     # A mirrored image shows its twin's class, so the twin is made and then mirrored.
     twin = int(mirror[index])
+    elements = drawn.elements if twin in made else without_mirror(drawn.elements)
     twin_label = made.index(twin) if twin in made else made.index(index)
     labels = torch.where(
-        is_mirrored(drawn.elements), torch.tensor(twin_label), torch.tensor(made.index(index))
+        is_mirrored(elements), torch.tensor(twin_label), torch.tensor(made.index(index))
     ).to(device)
     conditioning = torch.tensor(loaded.conditioning, device=device)
     latent = drawn.latent.to(device)
@@ -190,7 +191,7 @@ def render(loaded: LoadedGenerator, drawn: Drawn, index: int, truncation: float 
         images = _render_truncated(network, latent, labels, conditioning, noise, truncation)
     else:
         images = network(latent * truncation, labels, conditioning, noise)
-    return apply_symmetry(images.float(), drawn.elements.to(device))
+    return apply_symmetry(images.float(), elements.to(device))
 
 
 def generate(

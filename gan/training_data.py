@@ -41,6 +41,9 @@ class TrainingData:
         (K,) int64: class of a mirrored image.
     symmetries : Tensor
         (s,) int64: the symmetries that are drawn; only the identity where there are none.
+    untwinned : Tensor or None
+        (K,) bool: classes that are turned but never mirrored, because the class of their mirror
+        image is not trained on; ``None`` where there are none.
     sky : Tensor
         (C,) float32 level of the sky in [-1, 1].
     contrast : Tensor
@@ -55,6 +58,7 @@ class TrainingData:
     cumulative: Tensor
     permutation: Tensor
     symmetries: Tensor
+    untwinned: Tensor | None
     sky: Tensor
     contrast: Tensor
     stretch: Stretch | None
@@ -84,6 +88,8 @@ class TrainingData:
         """Images and labels under one symmetry each."""
         if len(self.symmetries) == 1:
             return images, labels
+        if self.untwinned is not None:
+            elements = torch.where(self.untwinned[labels], without_mirror(elements), elements)
         return apply_symmetry(images, elements), mirror_labels(labels, elements, self.permutation)
 
 
@@ -100,15 +106,27 @@ def class_probabilities(counts: np.ndarray, chosen: list[int], parts: Parts) -> 
 
 
 def allowed_symmetries(name: SymmetryName, classes: list[int], permutation: Tensor) -> list[int]:
-    """The symmetries to draw; mirrors are left out where a twin class is not trained on."""
+    """The symmetries to draw; without mirrors where no class may be mirrored.
+
+    A class whose twin is not trained on may not; where others may, `without_mirror` spares it.
+    """
     if name == "none":
         return [0]
     elements = list(range(SYMMETRIES))
-    closed = all(int(permutation[index]) in classes for index in classes)
-    if name == "rotations" or not closed:
+    if name == "rotations" or all(untwinned_classes(classes, permutation)):
         mirrored = is_mirrored(torch.tensor(elements)).tolist()
         elements = [element for element in elements if not mirrored[element]]
     return elements
+
+
+def untwinned_classes(classes: list[int], permutation: Tensor) -> list[bool]:
+    """Whether the class of a mirror image is missing, for each of the trained ``classes``."""
+    return [int(permutation[index]) not in classes for index in classes]
+
+
+def without_mirror(elements: Tensor) -> Tensor:
+    """Symmetries (any shape, int64) with each mirrored one replaced by a rotation of its own."""
+    return torch.where(is_mirrored(elements), elements ^ 1, elements)
 
 
 def prepare_training_data(
@@ -136,6 +154,7 @@ def prepare_training_data(
     permutation = [
         position.get(int(full_permutation[index]), place) for place, index in enumerate(classes)
     ]
+    untwinned = untwinned_classes(classes, full_permutation)
     probabilities = class_probabilities(counts, [position[index] for index in chosen], parts)
     sample = to_network(pixels[:: max(1, len(pixels) // 1000)], images.stretch)
     sky = sky_level(sample)
@@ -149,6 +168,7 @@ def prepare_training_data(
         symmetries=torch.tensor(
             allowed_symmetries(parts.symmetries, classes, full_permutation), device=device
         ),
+        untwinned=torch.tensor(untwinned, device=device) if any(untwinned) else None,
         sky=sky.to(device),
         contrast=above.square().mean().sqrt().clamp_min(1e-3).to(device),
         stretch=images.stretch,

@@ -79,6 +79,21 @@ def test_a_mirrored_sample_comes_from_the_twin(tiny_config, tiny_set, tmp_path):
     torch.testing.assert_close(render(loaded, mirrored, 0), render(loaded, upright, 2).flip(-1))
 
 
+def test_a_class_whose_twin_was_not_trained_on_is_never_mirrored(loaded, tiny_set):
+    names = tiny_set.class_names
+    data = dataclasses.replace(
+        loaded.description.data, made=(0, 1), mirror_pairs=((names[0], names[2]),)
+    )
+    half = dataclasses.replace(
+        loaded, description=dataclasses.replace(loaded.description, data=data)
+    )
+    drawn = draw_chunk(half, torch.Generator().manual_seed(0))
+    upright = dataclasses.replace(drawn, elements=torch.zeros_like(drawn.elements))
+    mirrored = dataclasses.replace(drawn, elements=torch.ones_like(drawn.elements))
+    assert torch.equal(render(half, mirrored, 0), render(half, upright, 0))
+    assert torch.equal(render(half, mirrored, 1), render(half, upright, 1).flip(-1))
+
+
 def test_the_synthetic_set_knows_its_history(folder, tiny_set):
     images = generate_set(folder, (0, tiny_set.class_names[2]), count=5, seed=1)
     assert isinstance(images, ImageSet)

@@ -82,12 +82,27 @@ def test_symmetries_differ_within_a_batch(generator):
     assert len(torch.unique(images[labels == 2].flatten(1), dim=0)) == 4  # a bar has four
 
 
-def test_without_the_twin_only_rotations_are_drawn():
+def test_where_no_class_has_its_twin_only_rotations_are_drawn():
     permutation = arrows().mirror_permutation()
     assert allowed_symmetries("square", [0, 1, 2], permutation) == list(range(8))
-    assert allowed_symmetries("square", [0, 2], permutation) == [0, 3, 5, 6]
+    assert allowed_symmetries("square", [0, 2], permutation) == list(range(8))
+    assert allowed_symmetries("square", [0], permutation) == [0, 3, 5, 6]
     assert allowed_symmetries("rotations", [0, 1], permutation) == [0, 3, 5, 6]
     assert allowed_symmetries("none", [0, 1], permutation) == [0]
+
+
+def test_a_class_without_its_twin_is_turned_and_the_others_are_mirrored_too(generator):
+    images = arrows().of_classes([0, 2])
+    pixels = images.pixels.clone()
+    pixels[torch.from_numpy(images.labels == 2), :, 24:28, 4:12] = 100  # a handed shape
+    images = dataclasses.replace(images, store=PixelsInMemory(pixels))
+    data = prepare_training_data(images, [0, 2], [0], TAIL, torch.device("cpu"))
+    drawn, labels = data.batch(torch.rand(800, BATCH_DRAWS, generator=generator))
+    for place, views in ((0, 4), (1, 8)):
+        found, counts = torch.unique(drawn[labels == place].flatten(1), dim=0, return_counts=True)
+        assert len(found) == views
+        assert counts.min() > 0.6 * counts.float().mean()  # each as often as the others
+    assert all(is_clockwise(image) for image in drawn[labels == 0])
 
 
 def test_every_image_of_a_class_can_be_drawn(generator):

@@ -8,8 +8,9 @@ kept in ``--out`` and never repeated, so the table can be made in slices of minu
     python benchmarks/gan_ablation.py --data gz1.h5 --class merger --steps 5000 --seeds 3 \
         --out ablation --minutes 8
 
-Two processes with other seeds (``--first-seed``) may write to one folder. Writes ``OUT/results.json`` (one row per variant and seed, and the floor), ``OUT/table.md`` and one
-grid per variant, ``OUT/VARIANT.png``.
+Two processes with other seeds (``--first-seed``) may write to one folder. Writes
+``OUT/results.json`` (one row per variant and seed, and the floor), ``OUT/table.md`` and one grid
+per variant, ``OUT/VARIANT.png``.
 """
 
 import argparse
@@ -51,9 +52,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "tail, augmentation watches signs": {"augment_watch": "sign"},
     "tail, augmentation from 0.4": {"augment_probability": 0.4},
     "tail without R1": {"r1": 0.0},
-    "tail, R1 0.1": {"r1": 0.1},
-    "tail, R1 2": {"r1": 2.0},
-    "tail, relativistic R1 R2": {"loss": "relativistic", "r2": 0.5},
+    "tail, R1 1.8": {"r1": 1.8},
+    "tail, R1 36": {"r1": 36.0},
+    "tail, relativistic R1 R2": {"loss": "relativistic", "r2": 9.0},
     "tail, hinge": {"loss": "hinge"},
     "tail with LeCam": {"lecam": 0.1},
     "tail without noise": {"pixel_noise": False},

@@ -62,9 +62,12 @@ class PartChoices:
     """`logistic` (softplus, non-saturating), `relativistic` (pairs, Huang et al. 2024) or
     `hinge`."""
     r1: float | None = None
-    """Weight gamma of the gradient penalty on real images (Mescheder et al. 2018); 0: off."""
+    """Weight gamma of the gradient penalty on real images (Mescheder et al. 2018); 0: off. With
+    `standardise` the gradient is taken by pixels in units of the training images' contrast, and
+    its square multiplied by (size / 64)^2, so that one value does for all sets and sizes; without
+    it by pixels in [-1, 1]."""
     r2: float | None = None
-    """Weight gamma of the gradient penalty on generated images; 0: off."""
+    """Weight gamma of the gradient penalty on generated images, in the same unit; 0: off."""
     penalty_every: int | None = None
     """Steps between gradient penalties; the weight is multiplied by it (lazy regularisation)."""
     lecam: float | None = None
@@ -182,6 +185,8 @@ def _require(holds: bool, name: str, allowed: str, value: object) -> None:
 
 HELD_OUT_TARGET = 0.1
 SIGN_TARGET = 0.6
+RAW_R1 = 0.05
+"""What `tail` takes without `standardise`, where pixels in [-1, 1] are the unit."""
 
 DCGAN = Parts(
     generator="convolutional",
@@ -234,7 +239,7 @@ TAIL = Parts(
     condition_from=0.05,
     condition_full=0.25,
     loss="logistic",
-    r1=0.05,  # at 0.5 the penalty outweighs the task: the discriminator ends at 2 log 2
+    r1=0.9,  # ten times as much outweighs the task: the discriminator ends at 2 log 2
     r2=0.0,
     penalty_every=8,
     lecam=0.0,
@@ -269,6 +274,8 @@ def resolve_parts(recipe: RecipeName, choices: PartChoices) -> Parts:
         changed.setdefault("smooth_upsampling", False)
     if changed.get("discriminator", "residual") == "convolutional" and recipe == "tail":
         changed.setdefault("standardise", False)
+    if changed.get("standardise") is False and recipe == "tail":
+        changed.setdefault("r1", RAW_R1)
     if changed.get("symmetries") == "none":
         changed.setdefault("fake_symmetries", False)
     if changed.get("augment_watch") == "sign" and recipe == "tail":

@@ -61,6 +61,9 @@ MOST_MOVE = 0.05  # of the probability at one look
 DEAD_ZONE = 0.02
 """Distance from the target within which nothing moves."""
 
+PENALTY_SIDE = 64
+"""Side of the images whose gradient penalty is taken as it is."""
+
 MOST_PROBABILITY = 0.85
 EMA_RAMP = 0.05  # the average never looks back further than this share of what was seen
 LECAM_DECAY = 0.99
@@ -121,8 +124,12 @@ class TrainingStep:
         if parts.start_at_sky:
             start_at_sky(self.generator, data.sky)
         self.discriminator = build_discriminator(shape, parts, initial).to(device)
+        self.penalty_unit: Tensor | float = 1.0
         if parts.standardise:
             standardise(self.discriminator, data.sky, data.contrast)
+            # The gradient by what the network sees: faint sets are not penalised more. Twice the
+            # side spreads the same gradient over four times the pixels.
+            self.penalty_unit = (data.contrast * shape.size / PENALTY_SIDE).square()
         self.average = copy.deepcopy(self.generator).requires_grad_(False).eval()
         self.optimizers = {
             "generator": _adam(self.generator, parts.learning_rate, parts, device),
@@ -241,10 +248,11 @@ class TrainingStep:
         if penalised:
             scale = parts.penalty_every / 2
             if parts.r1:
-                penalty = gradient_penalty(real, seen)
+                penalty = self.penalty_unit * gradient_penalty(real, seen)
                 objective = objective + parts.r1 * scale * penalty
             if parts.r2:
-                objective = objective + parts.r2 * scale * gradient_penalty(fake, fakes)
+                own = self.penalty_unit * gradient_penalty(fake, fakes)
+                objective = objective + parts.r2 * scale * own
         if parts.lecam:
             warmed = (self.step_count >= max(100, self.schedule.condition_full)).float()
             weight = parts.lecam * warmed

@@ -198,6 +198,75 @@ def test_penalty_comes_at_its_interval_only(make_step):
     assert step.sums[METRICS.index("penalty")] > 0
 
 
+def penalty_of(step: TrainingStep, reals: torch.Tensor) -> float:
+    """The gradient penalty of one step of the discriminator on these images."""
+    step.draw()
+    labels = torch.zeros(len(reals), dtype=torch.int64)
+    fakes = reals.flip(0)
+    step._step_discriminator(reals, labels, fakes, step.uniforms, torch.tensor(1.0), True)
+    return step.sums[METRICS.index("penalty")].item()
+
+
+def test_a_fainter_set_has_the_same_penalty(make_step, tiny_config, tiny_set):
+    """Where the network sees units of contrast, so does its penalty: 4 times as large before."""
+    from gan.preparation import prepare
+
+    bright = make_step(augment=(), symmetries="none", r2=1.0)
+    preparation = prepare(tiny_config(), tiny_set)
+    data = dataclasses.replace(bright.data, contrast=bright.data.contrast / 2)
+    faint = TrainingStep(
+        preparation.shape,
+        bright.parts,
+        data,
+        batch_size=8,
+        schedule=preparation.schedule,
+        precision=torch.float32,
+        seed=0,
+    )
+    reals, _ = data.batch(torch.rand(8, 3, generator=torch.Generator().manual_seed(0)))
+    sky = data.sky[:, None, None]
+    expected = penalty_of(bright, reals)
+    assert penalty_of(faint, sky + (reals - sky) / 2) == pytest.approx(expected, rel=1e-3)
+    for left, right in zip(
+        bright.parameters["discriminator"], faint.parameters["discriminator"], strict=True
+    ):
+        torch.testing.assert_close(left, right, atol=1e-5, rtol=0)
+
+
+def test_a_larger_image_of_the_same_thing_has_the_same_penalty(make_step):
+    class Coarse(torch.nn.Module):
+        """A logit from the image reduced to 32 pixels."""
+
+        has_batch_norm = False
+
+        def forward(self, images, labels, conditioning):
+            small = torch.nn.functional.adaptive_avg_pool2d(images, 32)
+            return (small / contrast).square().sum(dim=(1, 2, 3)) / 100
+
+    penalties = []
+    small = torch.rand(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    for size in (32, 64, 128):
+        step = make_step(augment=(), symmetries="none", size=size)
+        contrast = step.data.contrast
+        step.discriminator = Coarse()
+        large = torch.nn.functional.interpolate(contrast * small, size=size)
+        penalties.append(penalty_of(step, large))
+    assert penalties == pytest.approx([penalties[0]] * 3, rel=1e-3)
+
+
+def test_without_standardising_the_penalty_is_on_the_pixels():
+    from gan.recipes import PartChoices, resolve_parts
+
+    assert resolve_parts("tail", PartChoices()).r1 == 0.9
+    for choices in (
+        PartChoices(standardise=False),
+        PartChoices(discriminator="convolutional"),
+    ):
+        assert resolve_parts("tail", choices).r1 == 0.05
+    assert resolve_parts("tail", PartChoices(standardise=False, r1=0.3)).r1 == 0.3
+    assert resolve_parts("dcgan", PartChoices()).r1 == 0
+
+
 def test_rates_are_lowered_in_place(make_step):
     step = make_step()
     step.lower_rates(0.5)

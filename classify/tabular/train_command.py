@@ -25,10 +25,11 @@ from classify.tabular.columns import columns_of
 from classify.tabular.dense import WIDTHS, DenseConfig, dense_network
 from classify.tabular.exchangeability import Exchangeability
 from classify.training_config import TrainingConfig
+from classify.validation_parts import hold_out_calibration_rows
 from galaxies.atomic import folder_lock, refuse_existing, whole_folder
-from galaxies.command_line import config_as_json, print_json, warn
+from galaxies.command_line import config_as_json, print_json
 from galaxies.errors import InputError
-from galaxies.tables import Table, TableColumns, read_table, split_table, with_table_split
+from galaxies.tables import Table, TableColumns, read_table, with_table_split
 
 if TYPE_CHECKING:
     from classify.train import ClassifyTrain
@@ -90,24 +91,9 @@ def table_training(config: "ClassifyTrain") -> TableTraining:
     )
 
 
-def part_validation(validation: Table, share: float) -> tuple[Table, Table | None]:
-    """One part of the validation side chooses the epoch, the other calibrates."""
-    if not share:
-        return validation, None
-    try:
-        parted = split_table(validation, (1 - share, share, 0.0), seed=0)
-    except InputError as error:
-        warn(
-            f"the validation split cannot be parted ({error}); the same rows choose the epoch "
-            "and calibrate, so prediction sets are slightly too sure"
-        )
-        return validation, validation
-    return parted.side("train"), parted.side("validation")
-
-
 def _train_in(config: "ClassifyTrain", training: TableTraining, out: Path, data: Table) -> None:
     data.side("test")  # where there is none, say so before the training
-    chooser, held_out = part_validation(data.side("validation"), config.calibration_share)
+    chooser, held_out = hold_out_calibration_rows(data.side("validation"), config.calibration_share)
     started = time.perf_counter()
     classifier = train_table_classifier(data.side("train"), chooser, training)
     seconds = time.perf_counter() - started

@@ -16,6 +16,8 @@ import numpy as np
 BANDS = ("u", "g", "r", "i", "z", "y", "J", "H", "K", "Ks", "W1", "W2", "W3", "W4")
 """Photometric bands from blue to red; colours are differences of neighbours in this order."""
 
+_FEWEST_OF_A_VALUE = 5
+
 ALWAYS_MISSING = (-9999.0, -99999.0, -999.0)
 """Values that mean "not measured" in any column."""
 MISSING_MAGNITUDES = (99.0, 99.99, 999.0, 9999.0, -99.0)
@@ -24,6 +26,19 @@ MISSING_MAGNITUDES = (99.0, 99.99, 999.0, 9999.0, -99.0)
 _GIVES_AWAY = re.compile(
     r"(redshift|z_?spec|spec_?z|zwarning|z_?err$|zerr|^plate|^mjd|fibre|fiber|spec_?obj|spec_?class"
     r"|sub_?class|spec_?type|^truth|^target$|_true$|^true_)",
+    re.IGNORECASE,
+)
+CLASS_COLUMNS = ("class", "label", "target_class", "type")
+"""Names of columns of classes; the first that a table has is the one, unless another is named."""
+
+# Votes of Galaxy Zoo on what a galaxy is: of the first (P_EL), of the second and of its challenge
+# (t01_..._a01_..._fraction, Class1.1), and of those that followed (smooth-or-featured_smooth).
+_VOTES = re.compile(
+    r"(^p_(el|cw|acw|edge|dk|mg|cs)(_|$)|^(spiral|elliptical|uncertain)$|_debiased$|^gz2?_?class$"
+    r"|(?<![a-z])n?votes?(?![a-z])|total[-_]classifications|^t\d\d_|^class\d+\.\d+$"
+    r"|^(smooth[-_]or[-_]featured|disk[-_]edge[-_]on|has[-_]spiral[-_]arms|bulge[-_]size"
+    r"|how[-_]rounded|edge[-_]on[-_]bulge|spiral[-_]winding|spiral[-_]arm[-_]count)"
+    r"|^bar(-\w+)?_(strong|weak|no)|^merging(-\w+)?_(none|minor|major|merger|both|neither|tidal))",
     re.IGNORECASE,
 )
 _NAMES = re.compile(
@@ -67,6 +82,10 @@ def why_left_out(name: str, columns: Sequence[str]) -> str | None:
     """
     if _GIVES_AWAY.search(name):
         return "gives the class away"
+    if _VOTES.search(name):
+        return "gives the class away: a vote on it"
+    if name.lower() in CLASS_COLUMNS:
+        return "names a class"
     if _NAMES.match(name):
         return "a name"
     if _POSITIONS.match(name):
@@ -74,6 +93,35 @@ def why_left_out(name: str, columns: Sequence[str]) -> str | None:
     if name in ("z", "Z") and sum(band in columns for band in "ugri") < 2:
         return "gives the class away (a redshift, where no other band stands beside it)"
     return None
+
+
+def values_of_one_class(
+    features: np.ndarray, names: Sequence[str], labels: np.ndarray
+) -> tuple[str, ...]:
+    """Names of columns of few values, each of which occurs in one class only.
+
+    Such a column gives the class away whatever it is called. Columns whose values occur fewer
+    than five times each, on average, are not judged.
+
+    Parameters
+    ----------
+    features
+        (N, F), NaN where missing.
+    names
+        F names.
+    labels
+        (N,) integers.
+    """
+    found = []
+    for name, column in zip(names, np.asarray(features).T, strict=True):
+        known = np.isfinite(column)
+        values, index = np.unique(column[known], return_inverse=True)
+        if len(values) < 2 or len(values) * _FEWEST_OF_A_VALUE > known.sum():
+            continue
+        pairs = np.unique(np.stack([index, labels[known]]), axis=1)
+        if pairs.shape[1] == len(values) and len(np.unique(labels[known])) > 1:
+            found.append(name)
+    return tuple(found)
 
 
 def is_error(name: str) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
-from galaxies.tables import Table, TableColumns, read_table
+from galaxies.tables import Table, TableColumns, read_table, warn_of_values_of_one_class
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ class TableJoin:
                 "them out with --table-exclude"
             )
         features = self.table.features[self.rows_of(image_set.ids)].astype(np.float32)
+        source, names = self.table.provenance.get("source", "the table"), self.table.feature_names
+        warn_of_values_of_one_class(source, features, names, image_set.labels, "--table-exclude")
         note = {
             "source": self.table.provenance.get("source"),
             "sha256": self.table.provenance.get("sha256"),

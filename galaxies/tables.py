@@ -20,10 +20,15 @@ from galaxies.errors import InputError
 from galaxies.hdf5 import ordinal_ids
 from galaxies.image_set import SPLITS
 from galaxies.split import DEFAULT_FRACTIONS
-from galaxies.table_columns import colours, mark_missing, why_left_out
+from galaxies.table_columns import (
+    CLASS_COLUMNS,
+    colours,
+    mark_missing,
+    values_of_one_class,
+    why_left_out,
+)
 from galaxies.table_files import Columns, read_columns
 
-CLASS_COLUMNS = ("class", "label", "target_class", "type")
 ID_COLUMNS = ("id", "objid", "source_id", "object_id", "specobjid", "obj_ID")
 
 
@@ -291,8 +296,11 @@ def read_table(
         warn(f"{path}: left out {_in_words(left_out)}; force one with --allow-column COLUMN")
     read_labels = label_column is not None and (labelled or wanted.label is not None)
     labels, class_names = _labels(path, raw, str(label_column)) if read_labels else (None, ())
+    features = np.stack([marked[name] for name in names], axis=1)
+    if labels is not None:
+        warn_of_values_of_one_class(path, features, names, labels, "--exclude-column")
     return Table(
-        features=np.stack([marked[name] for name in names], axis=1),
+        features=features,
         feature_names=names,
         labels=labels,
         class_names=class_names,
@@ -310,6 +318,18 @@ def read_table(
             "measured": list(numeric),
         },
     )
+
+
+def warn_of_values_of_one_class(
+    path: Path | str, features: np.ndarray, names: Sequence[str], labels: np.ndarray, flag: str
+) -> None:
+    """Warn of columns that `values_of_one_class` finds; ``flag`` leaves a column out."""
+    telling = values_of_one_class(features, names, labels)
+    if telling:
+        warn(
+            f"{path}: each value of {', '.join(telling)} occurs in one class only; if such a "
+            f"column was made from the classes it gives them away, leave it out with {flag} COLUMN"
+        )
 
 
 def _choose_features(

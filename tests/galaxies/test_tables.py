@@ -171,3 +171,57 @@ def test_real_tables_read(real_data: Callable[[str], Path]) -> None:
     margnet = read_table(real_data("data/photometry/margnet_exp3.npz"))
     assert margnet.features.shape == (19022, 24)
     assert margnet.counts().tolist() == [9511, 9511]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("P_EL", "P_CW_DEBIASED", "SPIRAL", "NVOTE", "Class1.1", "gz2class", "total-votes"),
+        *("t01_smooth_or_features_a01_smooth_fraction", "smooth-or-featured-dr5_smooth"),
+        *("has-spiral-arms_yes_fraction", "bar_strong_fraction", "merging_major-disturbance"),
+    ],
+)
+def test_votes_on_the_class_are_no_features(name: str) -> None:
+    assert why_left_out(name, ("u", name)) == "gives the class away: a vote on it"
+
+
+def test_measurements_whose_names_resemble_votes_are_kept() -> None:
+    for name in (
+        "p_value",
+        "petroR50_r",
+        "pivoted",
+        "bar_length",
+        "class_star",
+        "t_exp",
+        "fracDeV",
+    ):
+        assert why_left_out(name, ("u", name)) is None
+
+
+def test_a_second_column_of_classes_is_left_out_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns: dict[str, list[object]] = {
+        "mag": [k / 7 for k in range(ROWS)],
+        "Label": [k % 2 for k in range(ROWS)],
+        "class": ["disc" if k % 2 else "round" for k in range(ROWS)],
+    }
+    table = read_table(write_csv(tmp_path / "t.csv", columns))
+    assert table.feature_names == ("mag",)
+    assert "Label (names a class)" in capsys.readouterr().err
+
+
+def test_a_column_whose_values_follow_the_classes_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns: dict[str, list[object]] = {
+        "mag": [k / 7 for k in range(ROWS)],
+        "nbands": [k % 3 for k in range(ROWS)],
+        "code": [[10, 11, 10, 12][k % 4] for k in range(ROWS)],
+        "class": ["disc" if k % 2 else "round" for k in range(ROWS)],
+    }
+    table = read_table(write_csv(tmp_path / "t.csv", columns))
+    assert table.feature_names == ("mag", "nbands", "code")
+    said = capsys.readouterr().err
+    assert "each value of code occurs in one class only" in said
+    assert "--exclude-column" in said

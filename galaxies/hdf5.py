@@ -93,7 +93,7 @@ def read_hdf5(path: Path, *, scale_16_bit: bool = False, crop: int | None = None
     scale_16_bit
         Read uint16 images as ``value / 257``, rounded, instead of refusing them.
     crop
-        Take the central squares of this side where the images are not square.
+        Take the central squares of this side.
 
     Raises
     ------

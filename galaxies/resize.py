@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from galaxies.errors import InputError
-from galaxies.image_set import PixelStore
+from galaxies.image_set import BLOCK_BYTES, PixelStore
 
 
 def crop_box(width: int, height: int, side: int) -> tuple[int, int, int, int]:
@@ -38,12 +38,18 @@ class CentreOfPixels:
         return self.store.dtype
 
     def read(self, rows: np.ndarray) -> torch.Tensor:
-        """Central squares of ``rows``."""
-        return crop_and_resize(self.store.read(rows), crop=self.side)
+        """Central squares of ``rows``; of whole images only `BLOCK_BYTES` are held at a time."""
+        whole_bytes = int(np.prod(self.store.shape[1:])) * self.dtype.itemsize
+        step = max(1, BLOCK_BYTES // whole_bytes)
+        squares = torch.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
+        for start in range(0, len(rows), step):
+            whole = self.store.read(rows[start : start + step])
+            squares[start : start + step] = crop_and_resize(whole, crop=self.side)
+        return squares
 
 
 def centre_of(store: PixelStore, crop: int | None) -> PixelStore:
-    """The central squares of a store whose images are not square; any other store as it is.
+    """The central squares of a store, so that what lies outside of them is never looked at.
 
     Raises
     ------
@@ -51,7 +57,7 @@ def centre_of(store: PixelStore, crop: int | None) -> PixelStore:
         If the images are smaller than the crop.
     """
     height, width = store.shape[2:]
-    if crop is None or height == width:
+    if crop is None or crop == height == width:
         return store
     if min(height, width) < crop:
         raise InputError(f"images are {width}x{height}, smaller than --crop {crop}")

@@ -14,6 +14,7 @@ from galaxies.hdf5 import read_hdf5, write_hdf5
 from galaxies.image_set import ImageSet, PixelsInMemory
 from galaxies.pack import pack
 from galaxies.pixels import Stretch, to_network
+from galaxies.resize import crop_and_resize
 
 
 def test_a_folder_per_class_becomes_a_set(class_folder, tmp_path, galaxy_set):
@@ -334,3 +335,27 @@ def test_arrays_that_are_not_square_are_cropped(ending, tmp_path, rng):
     with pytest.raises(InputError, match="use --crop"):
         pack(source, tmp_path / "as_it_is.h5", size=32)
     assert not (tmp_path / "large.h5").exists()
+
+
+@pytest.mark.parametrize("ending", [".h5", ".npz"])
+def test_margins_that_hold_no_flux_are_cut_off_before_anything_is_judged(ending, tmp_path, rng):
+    images = rng.normal(0, 1, (6, 40, 40, 2)).astype(np.float32)
+    source, names = tmp_path / f"in{ending}", {"images": images, "ans": np.arange(6) % 2}
+    images[:, :4] = images[:, :, -4:] = np.nan
+    images[5, 20, 20, 1] = np.inf
+    if ending == ".h5":
+        with h5py.File(source, "w") as file:
+            for name, values in names.items():
+                file[name] = values
+    else:
+        np.savez(source, **names)
+    with pytest.raises(InputError, match="1 of 6 images hold pixels"):
+        pack(source, tmp_path / "out.h5", size=16, crop=32, progress=False)
+    packed = pack(
+        source, tmp_path / "out.h5", size=16, crop=32, skip_bad=True, progress=False
+    ).image_set
+    assert len(packed) == 5
+    expected = crop_and_resize(
+        torch.from_numpy(images[:5].transpose(0, 3, 1, 2).copy()), crop=32, size=16
+    )
+    assert torch.equal(packed.pixels, expected)

@@ -1,7 +1,8 @@
 """From what a stranger sends to image files that may be decoded, or to a reason why not.
 
-Everything is bounded before it is done: bytes, files, bytes after unpacking, pixels. Nothing
-touches the disk, so a name is only ever shown. What cannot be used is answered beside the rest.
+Everything is bounded before it is done: bytes, files, bytes after unpacking, pixels of one image
+and of all. Nothing touches the disk, so a name is only ever shown. What cannot be used is answered
+beside the rest.
 """
 
 import io
@@ -9,7 +10,7 @@ import stat
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -29,6 +30,7 @@ _END_OF_ZIP = b"PK\x05\x06"
 _END_OF_ZIP_BYTES = 22
 _LONGEST_ZIP_COMMENT = 2**16
 _LONGEST_DIRECTORY_ENTRY = 2**10
+_BLOCK = 2**16
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,19 @@ class Limits:
     def unpacked_bytes(self) -> int:
         """Most bytes of one request after archives are unpacked."""
         return 4 * self.upload_bytes
+
+    @property
+    def decoded_pixels(self) -> int:
+        """Most pixels of all images of one request together."""
+        return 16 * self.pixels
+
+
+@dataclass
+class _Room:
+    """What is left of the limits of one request; what was unpacked counts even if refused."""
+
+    unpacked_bytes: int
+    pixels: int
 
 
 @dataclass(frozen=True)
@@ -91,7 +106,7 @@ def accept(files: Iterable[tuple[str, bytes]], limits: Limits) -> list[Upload | 
         At most ``limits.files`` uploads. Files beyond that are answered by one `Refused`.
     """
     answers: list[Upload | Refused] = []
-    room = limits.unpacked_bytes
+    room = _Room(limits.unpacked_bytes, limits.decoded_pixels)
     accepted = 0
     unread = 0
     for name, content in _limited(files, limits):
@@ -108,7 +123,6 @@ def accept(files: Iterable[tuple[str, bytes]], limits: Limits) -> list[Upload | 
                     unread += 1
                     continue
                 accepted += 1
-                room -= len(answer.content)
             answers.append(answer)
     if unread:
         answers.append(
@@ -142,17 +156,20 @@ def _limited(
         yield name, content if fits else None
 
 
-def _open(name: str, content: bytes, limits: Limits, room: int) -> Iterator[Upload | Refused]:
+def _open(name: str, content: bytes, limits: Limits, room: _Room) -> Iterator[Upload | Refused]:
     if content.startswith(_ZIP_STARTS):
         yield from _unzip(shown_name(name), content, limits, room)
         return
     try:
-        yield _checked(name, content, limits, room)
+        upload = _checked(name, content, limits, room)
     except _RefusedError as refusal:
         yield Refused(shown_name(name), str(refusal))
+    else:
+        room.unpacked_bytes -= len(content)
+        yield upload
 
 
-def _unzip(name: str, content: bytes, limits: Limits, room: int) -> Iterator[Upload | Refused]:
+def _unzip(name: str, content: bytes, limits: Limits, room: _Room) -> Iterator[Upload | Refused]:
     try:
         _refuse_endless_directory(content, limits)
         archive = zipfile.ZipFile(io.BytesIO(content))
@@ -172,7 +189,6 @@ def _unzip(name: str, content: bytes, limits: Limits, room: int) -> Iterator[Upl
         except _RefusedError as refusal:
             yield Refused(shown_name(f"{name}/{member.filename}"), str(refusal))
         else:
-            room -= len(upload.content)
             yield upload
 
 
@@ -201,7 +217,7 @@ def _is_clutter(member: zipfile.ZipInfo) -> bool:
 
 
 def _read_member(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, limits: Limits, room: int
+    archive: zipfile.ZipFile, member: zipfile.ZipInfo, limits: Limits, room: _Room
 ) -> bytes:
     path = PurePosixPath(member.filename.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or ":" in member.filename.split("/")[0]:
@@ -213,26 +229,23 @@ def _read_member(
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise _RefusedError("it is packed by an unusual method; pack it as a plain zip")
     # The size in the header is a claim: what is read is what is counted.
-    most = min(limits.upload_bytes, room)
     try:
         with archive.open(member) as file:
-            content = file.read(most + 1)
+            content = _unpacked(lambda: file.read(_BLOCK), limits, room)
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, RuntimeError) as error:
         raise _RefusedError(f"it is damaged in the archive ({error})") from None
-    if len(content) > most:
-        raise _RefusedError(_too_big_unpacked(most))
     if content.startswith(_ZIP_STARTS):
         raise _RefusedError("an archive inside an archive is not opened; send it by itself")
     return content
 
 
-def _checked(name: str, content: bytes, limits: Limits, room: int) -> Upload:
+def _checked(name: str, content: bytes, limits: Limits, room: _Room) -> Upload:
     if not content:
         raise _RefusedError("the file is empty")
     if content.startswith(_OTHER_ARCHIVES):
         raise _RefusedError("this kind of archive is not opened; send a plain zip")
     if content.startswith(_GZIP_START):
-        content = _gunzip(content, min(limits.upload_bytes, room))
+        content = _gunzip(content, limits, room)
         name = name.removesuffix(".gz")
     pixels = (
         _pixels_of_fits(content) if content.startswith(_FITS_START) else _pixels_of_image(content)
@@ -242,17 +255,46 @@ def _checked(name: str, content: bytes, limits: Limits, room: int) -> Upload:
             f"it has {pixels / 1e6:,.0f} million pixels; at most {limits.pixels / 1e6:.0f} "
             "million are read, so cut the object out first"
         )
+    if pixels > room.pixels:
+        raise _RefusedError(
+            f"the images before it hold most of the {limits.decoded_pixels / 1e6:.0f} million "
+            "pixels that are read at once; send it afterwards"
+        )
+    room.pixels -= pixels
     return Upload(shown_name(name), content)
 
 
-def _gunzip(content: bytes, most: int) -> bytes:
+def _unpacked(read: Callable[[], bytes], limits: Limits, room: _Room) -> bytes:
+    """Everything that ``read`` gives block by block; each block is paid for before it is made."""
+    most = min(limits.upload_bytes, room.unpacked_bytes)
+    if most <= 0:
+        raise _RefusedError(_too_big_unpacked(most))
+    content = bytearray()
+    while True:
+        room.unpacked_bytes -= _BLOCK
+        block = read()
+        room.unpacked_bytes += _BLOCK - len(block)
+        content += block
+        if len(content) > most:
+            raise _RefusedError(_too_big_unpacked(most))
+        if not block:
+            return bytes(content)
+
+
+def _gunzip(content: bytes, limits: Limits, room: _Room) -> bytes:
     unpacker = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    packed = content
+
+    def read() -> bytes:
+        nonlocal packed
+        block = unpacker.decompress(packed, _BLOCK)
+        packed = unpacker.unconsumed_tail
+        return block
+
     try:
-        unpacked = unpacker.decompress(content, most + 1)
+        unpacked = _unpacked(read, limits, room)
     except zlib.error as error:
         raise _RefusedError(f"the gzip file is damaged ({error})") from None
-    if len(unpacked) > most:
-        raise _RefusedError(_too_big_unpacked(most))
     if not unpacker.eof:
         raise _RefusedError("the gzip file is cut short")
     if not unpacked.startswith(_FITS_START):

@@ -137,6 +137,45 @@ def test_many_small_bombs_share_one_limit() -> None:
     assert sum(isinstance(answer, Refused) for answer in answers) == 32
 
 
+@pytest.mark.parametrize("inside", [b"", b"BM", b"SIMPLE  ="])
+def test_members_that_are_refused_share_the_limit_too(inside: bytes) -> None:
+    """Each is under the limit, none is an image; unpacking all of them would take 40 MB."""
+    bomb = zipped({f"{index}": inside + bytes(MEBIBYTE // 2) for index in range(80)})
+    answers = accept([("b.zip", bomb)], Limits(upload_bytes=MEBIBYTE))
+    assert all(isinstance(answer, Refused) for answer in answers)
+    unpacked = [a for a in answers if isinstance(a, Refused) and "unpacks" not in a.reason]
+    assert len(unpacked) <= 8  # 4 MB in all
+
+
+def test_damaged_members_share_the_limit_too() -> None:
+    members = {f"{index}": b"BM" + bytes(MEBIBYTE // 2) for index in range(40)}
+    bomb = bytearray(zipped(members))
+    with zipfile.ZipFile(io.BytesIO(bomb)) as archive:
+        for member in archive.infolist():  # a wrong checksum is seen once all is unpacked
+            bomb[member.header_offset + 14] ^= 1
+    directory = bomb.rfind(b"PK\x01\x02")
+    while directory >= 0:
+        bomb[directory + 16] ^= 1
+        directory = bomb.rfind(b"PK\x01\x02", 0, directory)
+    answers = accept([("b.zip", bytes(bomb))], Limits(upload_bytes=MEBIBYTE))
+    damaged = [a for a in answers if isinstance(a, Refused) and "damaged" in a.reason]
+    assert 1 <= len(damaged) <= 8
+
+
+def test_gzip_files_that_are_refused_share_one_limit() -> None:
+    bomb = gzip.compress(bytes(MEBIBYTE // 2))
+    answers = accept([(str(index), bomb) for index in range(20)], Limits(upload_bytes=MEBIBYTE))
+    opened = [a for a in answers if isinstance(a, Refused) and "only FITS" in a.reason]
+    assert len(opened) <= 8
+
+
+def test_the_pixels_of_one_request_are_limited_together() -> None:
+    large = image_bytes("PNG", size=1000, mode="1")
+    answers = accept([(str(index), large) for index in range(20)], Limits(pixels=1000 * 1000))
+    assert [type(answer) for answer in answers] == [Upload] * 16 + [Refused] * 4
+    assert "read at once" in answers[-1].reason
+
+
 def test_a_gzip_bomb_is_read_no_further_than_the_limit() -> None:
     bomb = gzip.compress(b"SIMPLE  =" + bytes(50 * MEBIBYTE))
     assert "unpacks to more than" in the_refusal("b.gz", bomb, Limits(upload_bytes=MEBIBYTE))

@@ -16,8 +16,9 @@ import numpy as np
 from galaxies.class_names import class_order
 from galaxies.command_line import warn
 from galaxies.errors import InputError
-from galaxies.image_files import is_image_file, list_image_files
+from galaxies.image_files import IMAGE_ENDINGS, is_image_file, list_image_files
 from galaxies.image_set import SPLITS
+from galaxies.table_files import delimiter_of, numbers_or_text
 
 CATALOGUE_NAME = "labels.csv"
 """A catalogue of this name inside a folder is used without being asked for."""
@@ -222,14 +223,7 @@ def _catalogue_of_csv(folder: Path, labels: Path, columns: CatalogueColumns) -> 
         lines = [number for number, row in enumerate(rows, 2) if not row.get(column, "-").strip()]
         if lines:
             raise InputError(f"{labels}: column {column!r} is empty on lines {_listed(lines)}")
-    paths = tuple(folder / row[columns.file].strip() for row in rows)
-    absent = [
-        row[columns.file] for row, path in zip(rows, paths, strict=True) if not path.is_file()
-    ]
-    if absent:
-        raise InputError(
-            f"{labels} names {len(absent)} files that are not in {folder}: {_listed(absent)}"
-        )
+    paths = _existing_files(folder, [row[columns.file].strip() for row in rows], labels)
     if columns.id in header:
         ids = np.array([row[columns.id].strip() for row in rows])
     else:
@@ -240,7 +234,8 @@ def _catalogue_of_csv(folder: Path, labels: Path, columns: CatalogueColumns) -> 
             f"{labels}: these ids stand in more than one row: {_listed(names[times > 1])}"
         )
     used = {columns.file, columns.label, columns.group, columns.id, columns.split}
-    feature_names, features = _numeric_columns(rows, [name for name in header if name not in used])
+    others = [name for name in header if name not in used]
+    feature_names, features = _numeric_columns(rows, others, labels)
     return Catalogue(
         paths,
         tuple(row[columns.label].strip() for row in rows),
@@ -255,12 +250,40 @@ def _catalogue_of_csv(folder: Path, labels: Path, columns: CatalogueColumns) -> 
     )
 
 
+def _existing_files(folder: Path, names: Sequence[str], labels: Path) -> tuple[Path, ...]:
+    """The file of each name; a name without an ending, such as 100008, finds 100008.jpg."""
+    paths, absent = [], []
+    for name in names:
+        path = folder / name
+        if not path.is_file():
+            with_ending = (path.with_name(path.name + ending) for ending in IMAGE_ENDINGS)
+            found = [file for file in with_ending if file.is_file()]
+            if len(found) > 1:
+                raise InputError(
+                    f"{labels}: {name} may be {_listed([file.name for file in found])}; "
+                    "write the ending into the catalogue"
+                )
+            if not found:
+                absent.append(name)
+                continue
+            path = found[0]
+        paths.append(path)
+    if absent:
+        raise InputError(
+            f"{labels} names {len(absent)} files that are not in {folder}, with or without an "
+            f"ending such as {IMAGE_ENDINGS[1]}: {_listed(absent)}"
+        )
+    return tuple(paths)
+
+
 def _read_rows(labels: Path) -> tuple[list[str], list[dict[str, str]]]:
     if not labels.is_file():
         raise InputError(f"{labels} does not exist (--labels)")
     try:
         with labels.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
+            delimiter = delimiter_of(file.readline())
+            file.seek(0)
+            reader = csv.DictReader(file, strict=True, delimiter=delimiter)
             header = [name.strip() for name in reader.fieldnames or []]
             reader.fieldnames = header
             rows = list(reader)
@@ -302,15 +325,17 @@ def _id_of_path(path: Path, folder: Path) -> str:
 
 
 def _numeric_columns(
-    rows: Sequence[dict[str, str]], names: Sequence[str]
+    rows: Sequence[dict[str, str]], names: Sequence[str], labels: Path
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """Columns whose every value is a number; an empty field is NaN. Identifiers do not count."""
+    """Columns of numbers; a missing one is NaN. Identifiers do not count.
+
+    A column that holds numbers and text is left out with a warning.
+    """
     kept, values = [], []
     for name in names:
-        texts = [row[name].strip() for row in rows]
-        try:
-            column = np.array([float(text) if text else np.nan for text in texts])
-        except ValueError:
+        column = numbers_or_text([row[name] for row in rows])
+        if column.dtype.kind != "f":
+            _warn_of_numbers_among_text(column, name, labels)
             continue
         if np.isnan(column).all() or _is_identifier(column):
             continue
@@ -318,6 +343,17 @@ def _numeric_columns(
         values.append(column.astype(np.float32))
     table = np.stack(values, axis=1) if values else np.zeros((len(rows), 0), np.float32)
     return tuple(kept), table
+
+
+def _warn_of_numbers_among_text(column: np.ndarray, name: str, labels: Path) -> None:
+    numeric = np.array([numbers_or_text([text]).dtype.kind == "f" for text in column])
+    told = np.array([bool(text) for text in column])
+    if not numeric.all() and (numeric & told).sum() * 2 > told.sum():
+        row = int(np.flatnonzero(~numeric)[0])
+        warn(
+            f"{labels}: column {name!r} is no feature: line {row + 2} holds {str(column[row])!r}, "
+            "which is no number"
+        )
 
 
 def _is_identifier(column: np.ndarray) -> bool:

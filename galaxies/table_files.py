@@ -48,7 +48,7 @@ def read_columns(path: Path) -> Columns:
         raise InputError(f"{path} does not exist; a table is one of {', '.join(TABLE_ENDINGS)}")
     name = path.name.lower()
     if name.endswith(CSV_ENDINGS):
-        columns = _read_csv(path, "\t" if ".tsv" in name else ",")
+        columns = _read_csv(path, "\t" if ".tsv" in name else None)
     elif name.endswith(PARQUET_ENDINGS):
         columns = _read_parquet(path)
     elif name.endswith(FITS_ENDINGS):
@@ -62,10 +62,12 @@ def read_columns(path: Path) -> Columns:
     return columns
 
 
-def _read_csv(path: Path, delimiter: str) -> Columns:
+def _read_csv(path: Path, delimiter: str | None) -> Columns:
     opener = gzip.open if path.name.lower().endswith(".gz") else open
     try:
         with opener(path, "rt", newline="", encoding="utf-8-sig") as file:
+            delimiter = delimiter or delimiter_of(file.readline())
+            file.seek(0)
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             header = [name.strip() for name in next(reader, [])]
             rows = [row for row in reader if row]
@@ -81,6 +83,18 @@ def _read_csv(path: Path, delimiter: str) -> Columns:
     return {
         name: numbers_or_text([row[place] for row in rows]) for place, name in enumerate(header)
     }
+
+
+def delimiter_of(header: str) -> str:
+    """What parts the fields of a CSV header into most: a comma, a semicolon or a tab."""
+
+    def fields(delimiter: str) -> int:
+        try:
+            return len(next(csv.reader([header], delimiter=delimiter), []))
+        except csv.Error:
+            return 0
+
+    return max((",", ";", "\t"), key=fields)
 
 
 def numbers_or_text(values: Sequence[str]) -> np.ndarray:

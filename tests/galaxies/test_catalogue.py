@@ -5,12 +5,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from galaxies.catalogue import CatalogueColumns, read_catalogue
 from galaxies.class_names import class_order
+from galaxies.errors import InputError
 from galaxies.hdf5 import read_hdf5
+from galaxies.table_files import read_columns
 
 NAMES = st.text(
     st.characters(codec="utf-8", exclude_categories=("Cs", "Cc"), exclude_characters="\ufeff"),
@@ -97,3 +100,54 @@ def test_mirror_pairs_of_classes_without_an_image_are_left_out(class_folder, tmp
     out = tmp_path / "out.h5"
     galaxy_set("pack", class_folder, out, "--size", 16, "--exclude", "merger")
     assert read_hdf5(out).mirror_pairs == ()
+
+
+@pytest.mark.parametrize("missing", ["NA", "null", "--", "nan"])
+def test_one_missing_value_does_not_cost_the_column(tmp_path, missing):
+    rows = [[f"{index}.png", "a", 20.5 + index] for index in range(3)]
+    rows[1][2] = missing
+    for row in rows:
+        (tmp_path / str(row[0])).touch()
+    write_catalogue(tmp_path, ["file", "class", "mag"], rows)
+    catalogue = read_catalogue(tmp_path, None)
+    assert catalogue.feature_names == ("mag",)
+    assert np.array_equal(catalogue.features[:, 0], np.float32([20.5, np.nan, 22.5]), True)
+
+
+def test_a_column_with_one_word_among_numbers_is_left_out_and_named(tmp_path, capsys):
+    rows = [[f"{index}.png", "a", 20.5 + index, f"n{index}"] for index in range(4)]
+    rows[2][2] = "bright"
+    for row in rows:
+        (tmp_path / str(row[0])).touch()
+    write_catalogue(tmp_path, ["file", "class", "mag", "note"], rows)
+    assert read_catalogue(tmp_path, None).feature_names == ()
+    said = capsys.readouterr().err
+    assert "column 'mag' is no feature: line 4 holds 'bright'" in said
+    assert "note" not in said
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_semicolons_and_tabs_part_fields_too(tmp_path, delimiter):
+    (tmp_path / "a.png").touch()
+    lines = [["file", "class", "mag"], ["a.png", "disc, barred", "20"]]
+    (tmp_path / "labels.csv").write_text("\n".join(delimiter.join(line) for line in lines))
+    catalogue = read_catalogue(tmp_path, None)
+    assert catalogue.classes == ("disc, barred",)
+    assert catalogue.feature_names == ("mag",)
+    assert list(read_columns(tmp_path / "labels.csv")) == ["file", "class", "mag"]
+
+
+def test_bare_identifiers_find_their_files(tmp_path):
+    for name in ("100008.jpg", "100023.png"):
+        (tmp_path / name).touch()
+    rows: list[list[object]] = [["100008", "a"], ["100023", "b"]]
+    write_catalogue(tmp_path, ["GalaxyID", "class"], rows)
+    columns = CatalogueColumns(file="GalaxyID")
+    assert read_catalogue(tmp_path, None, columns).ids.tolist() == ["100008.jpg", "100023.png"]
+    (tmp_path / "100023.jpg").touch()
+    with pytest.raises(InputError, match=r"100023 may be 100023\.png, 100023\.jpg; write the end"):
+        read_catalogue(tmp_path, None, columns)
+    write_catalogue(tmp_path, ["GalaxyID", "class"], [*rows, ["100053", "a"]])
+    (tmp_path / "100023.jpg").unlink()
+    with pytest.raises(InputError, match=r"names 1 files .* ending such as \.jpg: 100053"):
+        read_catalogue(tmp_path, None, columns)

@@ -93,11 +93,16 @@ def train_extractor(
     count, under all symmetries and telescope-like changes, in few steps; the last weights are
     kept, for there is no validation side to choose by.
     """
-    config = TrainingConfig(
-        seed=seed, best_by="last", balance="sqrt-sampling", augment="physical", steps=steps or STEPS
-    )
+    config = judge_training(seed, steps or STEPS)
     classifier = train_classifier(image_set, None, config, device=device, progress=progress)
     return ClassifierFeatures(classifier, digest_of(classifier.network.state_dict()))
+
+
+def judge_training(seed: int, steps: int = STEPS) -> TrainingConfig:
+    """How a judge of images is trained, see `train_extractor`."""
+    return TrainingConfig(
+        seed=seed, best_by="last", balance="sqrt-sampling", augment="physical", steps=steps
+    )
 
 
 def digest_of(state: dict[str, torch.Tensor]) -> str:

@@ -19,7 +19,8 @@ from classify.experiment.curves import (
     learning_curve,
     mean_precision_recall,
 )
-from classify.experiment.measures import MEASURES, OVERALL_MEASURES
+from classify.experiment.filtering import filtered_arms, filtered_notes
+from classify.experiment.measures import LOWER_IS_BETTER, MEASURES, OVERALL_MEASURES
 from classify.experiment.operating_points import brier_score, expected_calibration_error
 from classify.experiment.record import ExperimentRecord
 from classify.experiment.scoring import BEST_CLASSIC, BEST_GENERATED, Scores
@@ -53,6 +54,9 @@ def analyse(folder: Path, record: ExperimentRecord) -> dict[str, Any]:
     pairs = _pairs(record)
     comparisons = _compare_all(record, arms, pairs, rule, rng)
     test_positives = record.counts["test"][record.class_index]
+    verdict, sides = _verdict(record, scores, rule, rng)
+    filtered = filtered_arms(scores)
+    shown = arms | {side.name: side for side in sides}
     results: dict[str, Any] = {
         "class": record.class_name,
         "class_names": record.class_names,
@@ -75,19 +79,25 @@ def analyse(folder: Path, record: ExperimentRecord) -> dict[str, Any]:
         ),
         "arms": {name: _per_class(record, arm) for name, arm in arms.items()},
         "overall": {name: _overall(arm) for name, arm in arms.items()},
+        "chosen_by_fold": {
+            side.name: {"classes": _per_class(record, side), "overall": _overall(side)}
+            for side in sides
+            if side.name not in arms
+        },
         "comparisons": [c for c in comparisons if c["measure"] == "recall"],
         "other_comparisons": [c for c in comparisons if c["measure"] != "recall"],
-        "verdict": _verdict(record, scores, rule, rng),
+        "verdict": verdict,
         "dose_response": dose_response(record, arms, rng),
         "exchange_rate": exchange_rate(record, arms, rng),
         "learning_curve": learning_curve(record, scores, rng),
         "precision_recall": {
-            name: mean_precision_recall(arm, record.class_index) for name, arm in arms.items()
+            name: mean_precision_recall(arm, record.class_index) for name, arm in shown.items()
         },
-        "confusion": {name: _confusion(record, arm) for name, arm in arms.items()},
+        "confusion": {name: _confusion(record, arm) for name, arm in shown.items()},
+        "filtered": filtered,
         "covered": sources_of_variance(record),
         "sources": record.sources,
-        "notes": [*record.notes, *record.afterthoughts()],
+        "notes": [*record.notes, *record.afterthoughts(), *filtered_notes(filtered)],
         "grouped": record.grouped,
         "noun": record.noun,
         "generator_per_unit": record.generator_per_unit,
@@ -203,9 +213,14 @@ def _compare_all(
             entries.append(entry)
     for members in families.values():
         adjusted = holm_adjusted([_nan(entries[i]["p"]) for i in members])
-        for i, p in zip(members, adjusted, strict=True):
+        found = [details[i] for i in members]
+        beyond = holm_adjusted(
+            [math.nan if d is None else rule.p_beyond(d.estimate) for d in found]
+        )
+        for i, p, p_beyond in zip(members, adjusted, beyond, strict=True):
             result = details[i]
             entries[i]["p_holm"] = _number(float(p))
+            entries[i]["p_beyond_holm"] = _number(float(p_beyond))
             entries[i]["family_size"] = len(members)
             entries[i]["claim"] = (
                 "too small to tell"
@@ -214,6 +229,8 @@ def _compare_all(
                     result.estimate,
                     float(p),
                     detectable_in_family(result.estimate, rule.level, len(members)),
+                    beyond_adjusted=float(p_beyond),
+                    lower_is_better=entries[i]["measure"] in LOWER_IS_BETTER,
                 )
             )
     return entries
@@ -221,13 +238,11 @@ def _compare_all(
 
 def _verdict(
     record: ExperimentRecord, scores: Scores, rule: ClaimRule, rng: np.random.Generator
-) -> dict[str, Any]:
-    """The one comparison that was fixed before the test images were read."""
+) -> tuple[dict[str, Any], list[ScoredArm]]:
+    """The one comparison that was fixed before the test images were read, and its two sides."""
     if not any(arm.role == "generated" for arm in record.arms):
-        return {
-            "claim": None,
-            "sentence": f"No arm added generated {record.noun}, so there is no verdict on them.",
-        }
+        nothing = f"No arm added generated {record.noun}, so there is no verdict on them."
+        return {"claim": None, "sentence": nothing}, []
     generated, chosen = scores.chosen("generated", BEST_GENERATED)
     classic, rivals = scores.chosen("classic", BEST_CLASSIC)
     target, measure = record.class_index, record.settings["measure"]
@@ -235,6 +250,10 @@ def _verdict(
     others = {
         name: compare(generated, classic, name, target, rng=rng)
         for name in ("recall", "precision", "recall_at_precision", "average_precision")
+    }
+    reached = {
+        name: compare(generated, classic, name, target, rng=rng)
+        for name in ("false_positive_rate_reached", "precision_reached")
     }
     costs = {
         record.class_names[index]: compare(generated, classic, "recall", index, rng=rng)
@@ -249,14 +268,23 @@ def _verdict(
         "measure": measure,
         "comparison": None if result is None else as_entry(result),
         "at_other_measures": {k: None if v is None else as_entry(v) for k, v in others.items()},
+        "reached": {k: None if v is None else as_entry(v) for k, v in reached.items()},
         "cost": {k: None if v is None else as_entry(v) for k, v in costs.items()},
+        "minimum_claimable_effect": None
+        if result is None
+        else rule.smallest_effect + result.detectable,
     }
     if result is None:
         claim = "too small to tell"
         main = f"the {MEASURES[measure]} was not defined in some repeat"
     else:
         # One comparison, fixed in advance by arms chosen on validation: a family of one.
-        claim = rule.claim(result.estimate, result.estimate.p, result.detectable)
+        claim = rule.claim(
+            result.estimate,
+            result.estimate.p,
+            result.detectable,
+            lower_is_better=measure in LOWER_IS_BETTER,
+        )
         main = _change(MEASURES[measure], result, record)
     verdict["claim"] = claim
     subject = _subject(record, chosen, rivals)
@@ -270,7 +298,7 @@ def _verdict(
             verdict["against_own_base"] = {"baseline": base, **as_entry(own)}
             aside = f"; against the same training without those images ({base}) by {_by(own)}"
     verdict["sentence"] = _sentence(record, f"{subject} {main}{aside}", others, costs, claim)
-    return verdict
+    return verdict, [generated, classic]
 
 
 def _same_but_for_images(
@@ -318,13 +346,13 @@ def _sentence(
     if argmax is not None and record.settings["measure"] != "recall":
         text += f"; {_change('recall at the largest probability', argmax, record)}"
     if precision is not None:
-        text += f"; precision by {in_points(precision.estimate.difference)}"
+        text += f"; precision by {_by(precision, brief=True)}"
     known = {name: cost for name, cost in costs.items() if cost is not None}
     if known:
         worst = min(known, key=lambda name: known[name].estimate.difference)
         text += (
-            f"; the most costly change elsewhere is {in_points(known[worst].estimate.difference)} "
-            f"points of recall of {worst}"
+            f"; the most costly change elsewhere, of {len(known)}, is "
+            f"{_by(known[worst], brief=True)} of recall of {worst}"
         )
     return f"{text}: {claim}."
 
@@ -336,10 +364,10 @@ def _change(name: str, result: PairedDifference, record: ExperimentRecord) -> st
     return f"{name} by {_by(result)}"
 
 
-def _by(result: PairedDifference) -> str:
+def _by(result: PairedDifference, *, brief: bool = False) -> str:
     return (
         f"{in_points(result.estimate.difference)} points "
-        f"(95 % interval {interval_in_points(result.estimate.interval)})"
+        f"({'' if brief else '95 % interval '}{interval_in_points(result.estimate.interval)})"
     )
 
 

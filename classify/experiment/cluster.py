@@ -5,6 +5,7 @@ generators are trained per fold or generated images are filtered, the results fo
 """
 
 import dataclasses
+import functools
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,14 +14,51 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from classify.dask_client import connect_to_dask
+from classify.dask_client import PATIENCE, connect_to_dask
 from classify.experiment.division import Setting
 from classify.experiment.generators import GeneratorUnit
 from classify.experiment.laboratory import Laboratory
 from classify.experiment.units import ClassifierUnit, UnitOutput, UnitStore
+from galaxies.device import choose_device
+from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 
 _AT_ONCE_PER_THREAD = 2  # units in flight: enough to keep workers busy, few claims held
+
+
+@functools.cache
+def device_of_workers(address: str, wanted: str, resources: tuple[str, ...]) -> str:
+    """``cpu`` or ``cuda``: what ``--device`` comes to on a worker; this machine may lack it.
+
+    Parameters
+    ----------
+    address
+        Of the scheduler.
+    wanted
+        ``auto``, ``cpu`` or ``cuda``.
+    resources
+        Names of the resources that a training occupies: a worker that offers them is asked.
+
+    Raises
+    ------
+    InputError
+        If no such worker answers, or it has no such device.
+    """
+    client, _ = connect_to_dask(address)
+    with client:
+        asked = client.submit(
+            _device_here, wanted, resources=dict.fromkeys(resources, 1) or None, pure=False
+        )
+        try:
+            return asked.result(timeout=PATIENCE)
+        except TimeoutError:
+            raise InputError(
+                f"no worker of the Dask cluster at {address} offers {', '.join(resources)}"
+            ) from None
+
+
+def _device_here(wanted: str) -> str:
+    return choose_device(wanted).type
 
 
 def run_on_dask(

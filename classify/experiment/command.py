@@ -29,12 +29,13 @@ from classify.experiment.planner import GeneratorSource, Planner
 from classify.experiment.quality import measure_quality, refuse_features, related_to_gains
 from classify.experiment.record import ExperimentRecord
 from classify.experiment.recording import arm_record_of, record_of
-from classify.experiment.report import write_report, write_summary
+from classify.experiment.report import write_report
 from classify.experiment.runner import run_units
 from classify.experiment.scoring import ALL, GROUPS_FILE, Scores, choose_best
 from classify.experiment.screening import earlier_points, in_words, predict
 from classify.experiment.sources import Sources, fold_sources, generator_names, ready_sources
 from classify.experiment.statistics import planned_detectable_effect
+from classify.experiment.summary import write_summary
 from classify.experiment.units import UnitStore
 from classify.experiment.verdict import in_points
 from galaxies.atomic import whole_file, write_text
@@ -46,7 +47,7 @@ RESULTS = "results.json"
 WORKERS_ON_GPU = 6
 """Small networks leave a GPU idle most of the time; this many trainings share it."""
 
-FEW_FOLDS = 4
+FEW_FOLDS = 5
 """Fewer folds than this earn a warning."""
 
 MAY_CHANGE = (
@@ -88,8 +89,10 @@ def run(
         return _report_only(config, named)
     if 0 < config.folds < FEW_FOLDS:
         warn(
-            f"with {config.folds} folds the variance between folds has {config.folds - 1} degrees "
-            f"of freedom and intervals are wide; {FEW_FOLDS} or more are better"
+            f"with {config.folds} folds the variance between folds has "
+            f"{config.folds - 1} degree{'s' * (config.folds > 2)} of freedom, so intervals are wide"
+            f"{'' if config.folds > 2 else ' and no claim is to be expected'}; {FEW_FOLDS} or more "
+            "folds are better"
         )
     config = dataclasses.replace(config, **defaults_of(config))
     opened = open_experiment(config, build)
@@ -382,7 +385,9 @@ def _print_plan(config: ExperimentConfig, laboratory: Division, arms: list[Arm])
     where = f"{len(folds)} folds" if config.folds else "the stored split"
     print(
         f"{laboratory.class_name}: {train} training {noun}, {positives} test {noun} in {where}, "
-        f"{len(arms)} arms x {config.repeats} repeats; this can see about "
-        f"{in_points(detectable, signed=False)} points of recall (power .8)",
+        f"{len(arms)} arms x {config.repeats} repeats; this can see a change of about "
+        f"{in_points(detectable, signed=False)} points of recall and claim one of "
+        f"{in_points(detectable + config.smallest_effect, signed=False)} (power .8"
+        f"{', and more where folds differ' if config.folds else ''})",
         file=sys.stderr,
     )

@@ -5,16 +5,22 @@ because other galaxies would have been tested (*images*), and, in a cross-fitted
 because other galaxies would have trained network and generator (*folds*). The variance of the
 mean difference is estimated as the sum
 
-    s_R^2 / R                        differences of the repeats
-    + var_B(mean over repeats)       bootstrap of the test images (or of their groups)
-    + s_F^2 (1/K + 1/(K - 1))        what the folds differ by beyond their images
+    s_R^2 / R                               differences of the repeats
+    + var_B(mean over repeats)              bootstrap of the test images (or of their groups)
+    + max(0, V - K var_B) (1/K + 1/(.8 (K - 1)))   what the folds differ by beyond their images
 
-and the difference over its root is held against Student's t with Satterthwaite's degrees of
-freedom. The factor of the last term is Nadeau and Bengio's (2003), because the folds share
-training images. The first two terms both hold the interaction of image and training, which
-errs to the side of caution (Owen 2007, Ann. Appl. Stat. 1, 386, on two-way resampling). The
-second term is at least ``1/n^2``, the variance of one image that changes sides: where none of n
-images did, the next one still may (Agresti and Min 2005, Stat. Med. 24, 729).
+with V the variance of the K fold means, and the difference over its root is held against
+Student's t with Satterthwaite's degrees of freedom. The factor of the last term is Nadeau and
+Bengio's (2003) with ``n_test/n_train`` of the generators, because the folds share training
+images. The first two terms both hold the interaction of image and training, which errs to the
+side of caution (Owen 2007, Ann. Appl. Stat. 1, 386, on two-way resampling). The second term is at
+least ``1/n^2``, the variance of one image that changes sides: where none of n images did, the next
+one still may (Agresti and Min 2005, Stat. Med. 24, 729).
+
+The last term is a difference of mean squares, so its degrees of freedom come from both
+(`_freedom`); where folds differ by no more than their images explain it is 0.
+`classify.experiment.null_simulation` shows what that costs: with 3 folds and more the test stays
+near its level, with 2 it would not, so there both mean squares count even where the term is 0.
 """
 
 import dataclasses
@@ -24,7 +30,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from classify.experiment.measures import RunPredictions, measure
+from classify.experiment.measures import RunPredictions, called, measure
+from classify.experiment.protocol import VALIDATION_SHARE
 from classify.experiment.statistics import (
     Estimate,
     corrected_paired_t,
@@ -206,20 +213,19 @@ def compare(
         return None
     repeats = len(values)
     of_repeats = float(values.var(ddof=1)) / repeats
-    about = np.ones(len(arm.labels), dtype=bool) if index is None else arm.labels == index
-    clusters = len(np.unique(arm.resamples.clusters[about]))
+    clusters = min(_images_about(side, name, index) for side in (arm, baseline))
     of_images = max(float(drawn.mean(axis=0).var(ddof=1)), 1 / clusters**2)
     parts = [(of_repeats, repeats - 1.0), (of_images, max(1.0, clusters - 1.0))]
     fold_means = _fold_differences(arm, baseline, name, index)
-    of_folds, over_folds = 0.0, None
+    of_folds, over_folds, freedom = 0.0, None, satterthwaite(parts)
     if fold_means is not None:
-        count = len(fold_means)
-        beyond_images = max(0.0, float(fold_means.var(ddof=1)) - count * of_images)
-        of_folds = beyond_images * (1 / count + 1 / (count - 1))
-        parts.append((of_folds, count - 1.0))
-        over_folds = corrected_paired_t(fold_means, 1 / (count - 1), level)
+        count, spread = len(fold_means), float(fold_means.var(ddof=1))
+        shared = 1 / ((1 - VALIDATION_SHARE) * (count - 1))
+        of_folds = max(0.0, spread - count * of_images) * (1 / count + shared)
+        over_folds = corrected_paired_t(fold_means, shared, level)
+        if of_folds > 0 or count == 2:
+            freedom = _freedom(parts, of_folds, spread, count, 1 / count + shared)
     error = math.sqrt(of_repeats + of_images + of_folds)
-    freedom = satterthwaite(parts)
     resampled_repeats = rng.integers(0, repeats, (drawn.shape[1], repeats))
     both = np.take_along_axis(drawn.T, resampled_repeats, axis=1).mean(axis=1)
     tail = (1 - level) / 2
@@ -250,12 +256,50 @@ def compare_in_fold(
     if not np.isfinite(values).all() or drawn.shape[1] < MINIMUM_DRAWS:
         return None
     repeats = len(values)
-    clusters = len(np.unique(arm.resamples.clusters[inside & (arm.labels == index)]))
+    clusters = min(_images_about(side, name, index, inside) for side in (arm, baseline))
     of_repeats = float(values.var(ddof=1)) / repeats
     of_images = max(float(drawn.mean(axis=0).var(ddof=1)), 1 / clusters**2)
     freedom = satterthwaite([(of_repeats, repeats - 1.0), (of_images, max(1.0, clusters - 1.0))])
     error = math.sqrt(of_repeats + of_images)
     return _of_shares(student_estimate(float(values.mean()), error, freedom))
+
+
+def _images_about(
+    arm: ScoredArm, name: str, index: int | None, inside: np.ndarray | None = None
+) -> int:
+    """Images (or groups) whose answers make up the denominator of a measure, at least 1."""
+    among = np.ones(len(arm.labels), dtype=bool) if inside is None else inside
+    clusters = arm.resamples.clusters
+    if index is None:
+        return len(np.unique(clusters[among]))
+    if name.startswith("precision"):
+        calls = called(name, arm.runs, index) & among
+        return max(1, round(float(np.mean([len(np.unique(clusters[row])) for row in calls]))))
+    if name.startswith("false_positive_rate"):
+        return max(1, len(np.unique(clusters[among & (arm.labels != index)])))
+    return max(1, len(np.unique(clusters[among & (arm.labels == index)])))
+
+
+def _freedom(
+    parts: Sequence[tuple[float, float]],
+    of_folds: float,
+    spread: float,
+    folds: int,
+    factor: float,
+) -> float:
+    """Satterthwaite's degrees of freedom of the sum of three terms, at least K - 1.
+
+    The third is ``factor * (spread - K * of_images)``: the images enter the sum with the weight
+    ``1 - factor * K``, and each full mean square with its own degrees of freedom.
+    """
+    (of_repeats, free_repeats), (of_images, free_images) = parts
+    total = of_repeats + of_images + of_folds
+    squares = (
+        (factor * spread) ** 2 / (folds - 1)
+        + ((factor * folds - 1) * of_images) ** 2 / free_images
+        + of_repeats**2 / free_repeats
+    )
+    return max(folds - 1.0, total**2 / squares)
 
 
 def _of_shares(estimate: Estimate) -> Estimate:

@@ -88,18 +88,23 @@ def exchange_rate(
 def learning_curve(
     record: ExperimentRecord, scores: Scores, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
-    """Value of every arm, and its gain, for each number of real images of the class."""
+    """Value of every arm, and its gain, for each number of real images of the class.
+
+    The last count is that of the main experiment. Nothing where it is the only one.
+    """
     points: list[dict[str, Any]] = []
-    for keep in record.keeps:
-        if keep == ALL:
-            continue
+    if len(record.keeps) < 2:
+        return points
+    whole = record.counts["train"][record.class_index]
+    counts = {keep: whole if keep == ALL else int(keep) for keep in record.keeps}
+    for keep in sorted(record.keeps, key=lambda name: counts[name]):
         arms = {arm.name: scores.arm(arm, keep) for arm in record.arms if keep in arm.units}
         for arm in record.arms:
             if arm.name not in arms:
                 continue
             name, index = record.settings["measure"], record.class_index
             point: dict[str, Any] = {
-                "real_images": int(keep),
+                "real_images": counts[keep],
                 "arm": arm.name,
                 "baseline": arm.base,
                 name: float(np.nanmean(arms[arm.name].values(name, index))),
@@ -116,6 +121,23 @@ def learning_curve(
                     point["interval"] = list(result.estimate.interval)
             points.append(point)
     return points
+
+
+def learning_sentences(points: list[dict[str, Any]], smallest_effect: float) -> list[str]:
+    """Where the gain of each arm with a baseline stopped being more than too small to matter."""
+    sentences = []
+    for name in dict.fromkeys(point["arm"] for point in points if point["interval"]):
+        own = [point for point in points if point["arm"] == name and point["interval"]]
+        gained = [p["real_images"] for p in own if p["interval"][0] > smallest_effect]
+        lost = [p["real_images"] for p in own if p["interval"][1] < -smallest_effect]
+        others = [p["real_images"] for p in own if p["real_images"] not in {*gained, *lost}]
+        parts = [
+            f"{words} with {', '.join(map(str, counts))} real ones"
+            for words, counts in (("gained", gained), ("lost", lost), ("not clear", others))
+            if counts
+        ]
+        sentences.append(f"{name} against {own[0]['baseline']}: {'; '.join(parts)}")
+    return sentences
 
 
 def mean_precision_recall(arm: ScoredArm, index: int) -> dict[str, list[float]]:

@@ -22,9 +22,11 @@ from classify.experiment.generators import (
     train_generator as train_fold_generator,
 )
 from classify.experiment.measures import FoldPredictions
-from classify.experiment.protocol import data_digest, image_units
+from classify.experiment.protocol import Fold, data_digest, image_units
 from classify.experiment.smote import retrain_head_with_smote
 from classify.experiment.units import ClassifierUnit, UnitOutput, UnitStore, digest
+from classify.features import STEPS as JUDGE_STEPS
+from classify.features import judge_training
 from classify.joint_features import JOINT_NETWORKS, joint_features_of
 from classify.networks.registry import NetworkSpecification, build
 from classify.synthetic import align_classes
@@ -106,7 +108,10 @@ class Laboratory(Division):
             data_digest(self.image_set, fingerprints),
             image_units(self.image_set, fingerprints) if units is None else units,
         )
-        self.device = torch.device(setting.device)
+        # With a cluster this process may lack what its workers have; it measures all the same.
+        self.device = torch.device(
+            "cpu" if setting.device != "cpu" and not torch.cuda.is_available() else setting.device
+        )
         self._train = train
         self._generate = generate or generate_images
         self._train_generator = train_generator or train_fold_generator
@@ -161,6 +166,7 @@ class Laboratory(Division):
         """Train one unit and let it speak of its validation and test images."""
         if unit.data != self.digest:
             raise InputError("the image set changed since the experiment was planned")
+        self._refuse_other_device()
         begun = time.perf_counter()
         torch.set_num_threads(self.setting.threads)
         train_rows, validation_rows, test_rows = self.sides(unit.fold, unit.repeat, unit.keep)
@@ -176,9 +182,11 @@ class Laboratory(Division):
             if unit.images["instead"]:
                 train = train.select(train.labels != self.setting.class_index)
         counts = train.counts() + (0 if added is None else added.counts())
+        begun_training = time.perf_counter()
         classifier = self._train(
             train, validation, config, synthetic=added, device=self.device, progress=False
         )
+        training_seconds = time.perf_counter() - begun_training
         if unit.images is not None and unit.images["kind"] == "smote":
             note = retrain_head_with_smote(
                 classifier, train, self.setting.class_index, **_smote_arguments(unit)
@@ -194,6 +202,7 @@ class Laboratory(Division):
         )
         metrics = {
             "seconds": time.perf_counter() - begun,
+            "training_seconds": training_seconds,
             "device": str(self.device),
             "torch": torch.__version__,
             "training_counts": counts.tolist(),
@@ -204,12 +213,20 @@ class Laboratory(Division):
 
     def run_generator(self, unit: GeneratorUnit) -> bool:
         """Train one generator; ``False`` where another process is at it."""
+        self._refuse_other_device()
         fold = self.folds(unit.keep)[unit.fold]
         setting = self.setting
         torch.set_num_threads(setting.threads)
         return run_generator_unit(
             unit, self.image_set, fold, setting.folder, setting.device, self._train_generator
         )
+
+    def _refuse_other_device(self) -> None:
+        if self.device.type != torch.device(self.setting.device).type:
+            raise InputError(
+                f"this training is to run on {self.setting.device}, which this machine does not "
+                "have; give the workers that have it a resource and name it with --dask-resources"
+            )
 
     @property
     def _sees_features(self) -> bool:
@@ -231,9 +248,23 @@ class Laboratory(Division):
                 **({"model": IMAGE_SELECTOR} if self._sees_features else {}),
             }
         )
+        return self._kept("selector", sides, config)
+
+    def judge(self, fold: int, keep: int | None) -> TrainedClassifier:
+        """The classifier whose features measure generated images.
+
+        As `classify.features.train_extractor`: unlike the selector it must not know the training
+        images by heart, or images like them, the best that there can be, look bad.
+        """
+        seed = derived_seed(self.setting.seed, "judge", fold) % 2**31
+        steps = min(JUDGE_STEPS, self.setting.training["steps"])
+        return self._kept("judge", self.folds(keep)[fold], judge_training(seed, steps))
+
+    def _kept(self, what: str, sides: Fold, config: TrainingConfig) -> TrainedClassifier:
+        """A classifier of a fold's training images that is trained once and kept on disk."""
         key = digest(
             {
-                "what": "selector",
+                "what": what,
                 "data": self.digest,
                 "train": sides.train.tolist(),
                 "validation": sides.validation.tolist(),
@@ -256,6 +287,16 @@ class Laboratory(Division):
                     trained.save(place)
                     self._selectors[key] = trained
         return self._selectors[key]
+
+    def class_and_twin(self, rows: np.ndarray) -> ImageSet:
+        """Images of the class among ``rows``, and of its mirror twin where it has one.
+
+        A generator with symmetries learns a clockwise spiral from mirrored anticlockwise ones
+        too, so a copy of one of these is no new image.
+        """
+        index = self.setting.class_index
+        twin = int(self.image_set.mirror_permutation()[index])
+        return self.image_set.select(rows).of_classes(sorted({index, twin}))
 
     def generated(
         self, path: str, count: int, seed: int, class_name: str | None = None
@@ -333,7 +374,7 @@ class Laboratory(Division):
         classifier = self.selector(unit.fold, unit.keep)
         probability = classifier.probabilities(candidates)[:, index].numpy()
         fold = self.folds(unit.keep)[unit.fold]
-        real = self.image_set.select(fold.train).of_classes([index])
+        real = self.class_and_twin(fold.train)
         held_out = self.image_set.select(fold.validation).of_classes([index])
         distance = nearest_under_symmetries(_unit(candidates), _unit(real)).distance
         apart = nearest_under_symmetries(_unit(held_out), _unit(real)).distance

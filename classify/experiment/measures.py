@@ -23,8 +23,13 @@ MEASURES: dict[str, str] = {
     "average_precision": "average precision",
     "precision": "precision (largest probability)",
     "false_positive_rate": "false-positive rate (largest probability)",
+    "false_positive_rate_reached": "false-positive rate that its matched threshold reached",
+    "precision_reached": "precision that its matched threshold reached",
 }
-"""Name in ``results.json`` -> name in words."""
+"""Name in ``results.json`` -> name in words. *Reached* is what a threshold, chosen on validation
+images, came to on the test images: where arms differ in it, their recalls were not matched."""
+
+LOWER_IS_BETTER = ("false_positive_rate", "false_positive_rate_reached")
 
 OVERALL_MEASURES: dict[str, str] = {
     "macro_recall": "mean recall over the classes",
@@ -147,19 +152,31 @@ def measure(
     positive = np.broadcast_to(labels == index, (len(runs), len(labels)))
     if name == "average_precision":
         return np.stack([_mean_over_folds(run, index, weights) for run in runs])
-    if name in ("recall", "precision", "false_positive_rate"):
-        called = np.stack([run.probabilities.argmax(axis=1) == index for run in runs])
-    else:
-        kind = name.removeprefix("recall_at_")
-        thresholds = np.stack([run.thresholds[kind, index][run.fold] for run in runs])
-        if np.isnan(thresholds).any():
-            return np.full((len(runs), len(weights)), np.nan)
-        called = np.stack([run.probabilities[:, index] for run in runs]) > thresholds
-    if name == "precision":
-        return _ratio(called & positive, called, weights)
-    if name == "false_positive_rate":
-        return _ratio(called & ~positive, ~positive, weights)
-    return _ratio(called & positive, positive, weights)
+    kind = _matched(name)
+    if kind and any(np.isnan(run.thresholds[kind, index]).any() for run in runs):
+        return np.full((len(runs), len(weights)), np.nan)
+    calls = called(name, runs, index)
+    if name.startswith("precision"):
+        return _ratio(calls & positive, calls, weights)
+    if name.startswith("false_positive_rate"):
+        return _ratio(calls & ~positive, ~positive, weights)
+    return _ratio(calls & positive, positive, weights)
+
+
+def called(name: str, runs: Sequence[RunPredictions], index: int) -> np.ndarray:
+    """(R, n) bool: the images that each run calls the class, at the threshold of a measure."""
+    kind = _matched(name)
+    if not kind:
+        return np.stack([run.probabilities.argmax(axis=1) == index for run in runs])
+    thresholds = np.stack([run.thresholds[kind, index][run.fold] for run in runs])
+    return np.stack([run.probabilities[:, index] for run in runs]) > thresholds
+
+
+def _matched(name: str) -> str:
+    """The kind of threshold that a measure calls by; empty for the largest probability."""
+    if name.startswith("recall_at_"):
+        return name.removeprefix("recall_at_")
+    return name.removesuffix("_reached") if name.endswith("_reached") else ""
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray, weights: np.ndarray) -> np.ndarray:

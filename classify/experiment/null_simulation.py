@@ -18,7 +18,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from classify.experiment.comparison import ImageResamples, ScoredArm, compare
-from classify.experiment.measures import RunPredictions
+from classify.experiment.measures import (
+    FoldPredictions,
+    OperatingPoints,
+    RunPredictions,
+    called,
+    join_folds,
+)
+from classify.experiment.protocol import VALIDATION_KEPT, VALIDATION_SHARE
 from classify.experiment.statistics import Estimate, single_pair_p
 from classify.experiment.verdict import ClaimRule
 
@@ -56,6 +63,8 @@ class SameRecipe:
     difficulty_spread: float = 2.0
     training_spread: float = 0.3
 
+    measure = "recall"
+
     def experiment(self, rng: np.random.Generator) -> list[list[RunPredictions]]:
         """Two arms of ``repeats`` runs each."""
         count = 2 * self.positives
@@ -76,12 +85,17 @@ class SameRecipe:
 
 @dataclass(frozen=True)
 class ExchangeableRecipes:
-    """Settings of the experiment whose data are drawn anew, cross-fitted.
+    """Settings of the experiment whose data are drawn anew.
+
+    A fifth of what a fold does not test is its validation side; in each repeat two thirds of it,
+    drawn anew, choose the threshold, as in the real experiment.
 
     Attributes
     ----------
     positives, negatives : int
         Images of the class and of the other class.
+    folds : int
+        1 is one stored split: a quarter is tested.
     features : int
         Features that each recipe sees; the recipes see different ones, equally informative.
     separation : float
@@ -100,8 +114,10 @@ class ExchangeableRecipes:
     training_noise: float = 0.5
     fold_noise: float = 0.5
 
+    measure = "recall_at_false_positive_rate"
+
     def experiment(self, rng: np.random.Generator) -> list[list[RunPredictions]]:
-        """Two arms of ``repeats`` cross-fitted runs each, at 10 % false positives."""
+        """Two arms of ``repeats`` runs each, with thresholds at 2 % false positives."""
         labels = np.repeat([0, 1], [self.positives, self.negatives])
         count = len(labels)
         data = rng.normal(size=(count, 2 * self.features))
@@ -109,23 +125,46 @@ class ExchangeableRecipes:
         fold = np.zeros(count, dtype=np.int64)
         for label in (0, 1):
             members = np.flatnonzero(labels == label)
-            fold[members] = rng.permutation(len(members)) % self.folds
+            fold[members] = rng.permutation(len(members)) % (self.folds if self.folds > 1 else 4)
+        sides = [self._sides(labels, fold == k, rng) for k in range(self.folds)]
+        choosing = [[self._choosing(labels, s[1], rng) for s in sides] for _ in range(self.repeats)]
+        points = OperatingPoints(0.02, 0.9)
         arms = []
         for half in range(2):
             seen = data[:, half * self.features : (half + 1) * self.features]
-            called = np.zeros((self.repeats, count), dtype=bool)
-            for k in range(self.folds):
-                train = fold != k
+            predictions: list[list[FoldPredictions]] = [[] for _ in range(self.repeats)]
+            for k, (train, _, test) in enumerate(sides):
                 direction = _discriminant(seen[train], labels[train] == 0)
                 length = np.linalg.norm(direction) / np.sqrt(self.features)
                 direction = direction + self.fold_noise * length * rng.normal(size=self.features)
                 for repeat in range(self.repeats):
                     noise = self.training_noise * length * rng.normal(size=self.features)
-                    scores = seen @ (direction + noise)
-                    threshold = np.quantile(scores[train & (labels == 1)], 0.9)
-                    called[repeat, ~train] = scores[~train] > threshold
-            arms.append([_run(labels, fold, row) for row in called])
+                    score = 1 / (1 + np.exp(-seen @ (direction + noise)))
+                    both = np.stack([score, 1 - score], axis=1)
+                    chosen = choosing[repeat][k]
+                    predictions[repeat].append(
+                        FoldPredictions(
+                            chosen, labels[chosen], both[chosen], test, labels[test], both[test]
+                        )
+                    )
+            arms.append([join_folds(folds, points) for folds in predictions])
         return arms
+
+    @staticmethod
+    def _sides(
+        labels: np.ndarray, test: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows that train, that are held out for thresholds, and that are tested."""
+        rest = np.flatnonzero(~test)
+        validation = _share(labels, rest, VALIDATION_SHARE, rng)
+        return np.setdiff1d(rest, validation), validation, np.flatnonzero(test)
+
+    @staticmethod
+    def _choosing(
+        labels: np.ndarray, validation: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """The validation rows that choose the threshold of one repeat."""
+        return _share(labels, validation, VALIDATION_KEPT, rng)
 
 
 def false_claims(
@@ -157,12 +196,13 @@ def false_claims(
         labels, fold = arm[0].labels, arm[0].fold
         resamples = ImageResamples.draw(labels, fold, None, draws, rng)
         scored = ScoredArm("arm", arm, resamples)
-        result = compare(scored, ScoredArm("baseline", baseline, resamples), "recall", 0, rng=rng)
+        other = ScoredArm("baseline", baseline, resamples)
+        result = compare(scored, other, setting.measure, 0, rng=rng)
         assert result is not None
         estimate = result.estimate
         positive = labels == 0
-        right = np.stack([run.probabilities[positive, 0] > 0.5 for run in arm])
-        baseline_right = np.stack([run.probabilities[positive, 0] > 0.5 for run in baseline])
+        right = called(setting.measure, arm, 0)[:, positive]
+        baseline_right = called(setting.measure, baseline, 0)[:, positive]
         claim = rule.claim(estimate, estimate.p, result.detectable)
         over_folds: Estimate | None = result.over_folds
         found["claim of augment-and-eval"] += claim in ("helped", "harmed")
@@ -182,6 +222,17 @@ def _images_only(
     means = gain[rng.integers(0, len(gain), (max(draws, 500), len(gain)))].mean(axis=1)
     low, high = np.quantile(means, (0.025, 0.975))
     return bool(low > 0 or high < 0)
+
+
+def _share(
+    labels: np.ndarray, rows: np.ndarray, share: float, rng: np.random.Generator
+) -> np.ndarray:
+    """A share of ``rows``, drawn within each class, sorted."""
+    parts = []
+    for label in np.unique(labels):
+        own = rows[labels[rows] == label]
+        parts.append(rng.permutation(own)[: round(share * len(own))])
+    return np.sort(np.concatenate(parts))
 
 
 def _run(labels: np.ndarray, fold: np.ndarray, called_first: np.ndarray) -> RunPredictions:

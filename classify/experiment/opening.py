@@ -94,9 +94,18 @@ def defaults_of(config: ExperimentConfig) -> dict[str, Any]:
     if is_table(config):
         defaults = TABLE_DEFAULTS
     else:
-        width = default_width(config.gan_recipe, choose_device(config.device).type)
+        width = default_width(config.gan_recipe, training_device(config))
         defaults = IMAGE_DEFAULTS | {"gan_width": width}
     return {name: value for name, value in defaults.items() if getattr(config, name) is None}
+
+
+def training_device(config: ExperimentConfig) -> str:
+    """``cpu`` or ``cuda``, where the trainings run: here, or on the workers of a cluster."""
+    if config.dask is None:
+        return choose_device(config.device).type
+    from classify.experiment.cluster import device_of_workers
+
+    return device_of_workers(config.dask, config.device, tuple(config.dask_resource_values()))
 
 
 def open_experiment(config: ExperimentConfig, build: Callable[..., Laboratory]) -> OpenedExperiment:
@@ -142,7 +151,7 @@ def _open_images(config: ExperimentConfig, build: Callable[..., Laboratory]) -> 
         "best_by": config.best_by,
         "validate_every": max(1, config.steps // 8),
     }
-    device = choose_device(config.device).type
+    device = training_device(config)
     setting = _setting(config, image_set.class_names, class_index, device, training)
     laboratory = build(image_set, setting, units=check.units)
     reopen = OpenLaboratory(config.data, setting)

@@ -66,13 +66,14 @@ def collect_pictures(
                 f"The first {len(first)} images of seed 1, not chosen.",
             )
         )
-        nearest = nearest_under_symmetries(_flat(made), _flat(real))
+        seen = laboratory.class_and_twin(fold.train)
+        nearest = nearest_under_symmetries(_flat(made), _flat(seen))
         closest = np.argsort(nearest.distance)[:PAIRS]
         turned = apply_symmetry(
             displayable(made)[torch.from_numpy(closest)],
             torch.from_numpy(nearest.symmetry[closest]),
         )
-        partner = displayable(real.select(nearest.index[closest]))
+        partner = displayable(seen.select(nearest.index[closest]))
         distances = ", ".join(f"{d:.3f}" for d in nearest.distance[closest])
         found.append(
             _picture(

@@ -4,7 +4,6 @@ For each generator (in a cross-fitted experiment for that of each fold) the chea
 beside the gain that its arms brought, with a rank correlation per measure over the generators.
 """
 
-import hashlib
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -15,18 +14,21 @@ import numpy as np
 import torch
 from scipy import stats
 
+from classify.determinism import numpy_generator_for
 from classify.experiment.comparison import compare, compare_in_fold
 from classify.experiment.laboratory import Laboratory
 from classify.experiment.planner import GeneratorSource
 from classify.experiment.record import ArmRecord, ExperimentRecord
 from classify.experiment.scoring import ALL, Scores
 from classify.experiment.statistics import holm_adjusted
-from classify.features import ClassifierFeatures
+from classify.features import ClassifierFeatures, digest_of
 from fid.features import FeatureExtractor, load_extractor
 from fid.frechet import frechet_distance_of_features
 from fid.kernel import kernel_distance
 from fid.manifold import precision_recall_density_coverage
 from fid.nearest import nearest_under_symmetries
+from fid.physical_distance import compare_physics
+from fid.physics import measure as measure_physics
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 
@@ -47,11 +49,14 @@ MEASURE_WORDS: dict[str, str] = {
     "density": "density",
     "coverage": "coverage",
     "nearness": "nearness to training images",
+    "physics": "distance of physical properties",
+    "physics_differing": "physical properties that differ",
     "gan_test": "GAN-test",
     "cas": "CAS of the class",
 }
 """Name -> words. *Nearness* is the median distance of generated images to the nearest training
-image over that of held-out real images: well below 1 the generator copies. *GAN-test* is the
+image over that of held-out real images: well below 1 the generator copies. *Physics* is the mean
+Wasserstein distance of `fid.physics`' measurements in real standard deviations. *GAN-test* is the
 share of generated images that a classifier of real images calls the class. *CAS of the class* is
 its recall when generated images stand in for all real ones."""
 
@@ -69,7 +74,7 @@ def measure_quality(
     Parameters
     ----------
     features, feature_weights
-        As ``--features``; ``classifier`` is a classifier of the first fold's training images.
+        As ``--features``; ``classifier`` is a judge of the first fold's training images.
     record
         A finished experiment; ``None`` measures without gains.
     keep
@@ -141,7 +146,8 @@ def measures_of(
     made = laboratory.generated_up_to(source.path, IMAGES, 2)
     real = np.concatenate((_features(extractor, train), _features(extractor, held_out)))
     found: dict[str, float | None] = dict(_distances(real, _features(extractor, made)))
-    found["nearness"] = nearness(made, held_out, train)
+    found["nearness"] = nearness(made, held_out, laboratory.class_and_twin(sides.train))
+    found |= _physics(laboratory, train, made)
     probabilities = laboratory.selector(fold, keep).probabilities(made)
     found["gan_test"] = float((probabilities.argmax(dim=1) == index).double().mean())
     return found
@@ -194,13 +200,8 @@ def _extractor(
 ) -> FeatureExtractor:
     if features != "classifier":
         return load_extractor(features, weights, laboratory.device)
-    classifier = laboratory.selector(0, keep)
-    state = b"".join(
-        tensor.cpu().contiguous().view(torch.uint8).numpy().tobytes()
-        for tensor in classifier.network.state_dict().values()
-        if tensor.ndim
-    )
-    return ClassifierFeatures(classifier, hashlib.sha256(state).hexdigest())
+    classifier = laboratory.judge(0, keep)
+    return ClassifierFeatures(classifier, digest_of(classifier.network.state_dict()))
 
 
 def _features(extractor: FeatureExtractor, images: ImageSet) -> np.ndarray:
@@ -220,6 +221,21 @@ def _distances(real: np.ndarray, fake: np.ndarray) -> dict[str, float | None]:
         "recall": None if manifold is None else manifold.recall,
         "density": None if manifold is None else manifold.density,
         "coverage": None if manifold is None else manifold.coverage,
+    }
+
+
+def _physics(laboratory: Laboratory, real: ImageSet, made: ImageSet) -> dict[str, float | None]:
+    """Mean distance of physical properties in real standard deviations, and how many differ."""
+    rng = numpy_generator_for(laboratory.setting.seed, "physics")
+    try:
+        compared = compare_physics(measure_physics(real.pixels), measure_physics(made.pixels), rng)
+    except InputError:  # too few images with an object
+        return {"physics": None, "physics_differing": None}
+    distances = np.array([item.distance for item in compared.measurements])
+    finite = distances[np.isfinite(distances)]
+    return {
+        "physics": float(finite.mean()) if len(finite) else None,
+        "physics_differing": float(compared.differing),
     }
 
 
@@ -272,12 +288,12 @@ def _add_gains(points: list[dict[str, Any]], folder: Path, record: ExperimentRec
 
 def _arm_of(record: ExperimentRecord, generator: str, instead: bool = False) -> ArmRecord | None:
     """The arm of a generator whose dose is nearest to 1: its plain dose, or its ``only`` arm."""
-    several = len({arm.generator for arm in record.arms if arm.kind == "gan"}) > 1
+    single = len({source["name"] for source in record.sources}) == 1
     own = [
         arm
         for arm in record.arms
         if arm.kind == "gan"
-        and (not several or arm.generator == generator)
+        and (arm.generator == generator or (single and not arm.generator))
         and ALL in arm.units
         and (("only" in arm.name.split("+")) if instead else arm.plain_dose)
     ]

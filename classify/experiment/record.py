@@ -12,8 +12,21 @@ from galaxies.errors import InputError
 RECORD = "plan.json"
 RECORD_VERSION = 1
 
-RULE_SETTINGS = ("measure", "false_positive_rate", "precision", "smallest_effect", "sharp_enough")
+RULE_SETTINGS = (
+    "measure", "false_positive_rate", "precision", "smallest_effect", "sharp_enough", "draws",
+)  # fmt: skip
 """Settings that the verdict is read by."""
+
+
+def _change_of(name: str, before: Any, now: Any) -> str:
+    if not isinstance(now, list):
+        return f"{name.replace('_', ' ')} from {before} to {now}"
+    if name == "generators":
+        return "the generators"
+    added, gone = sorted(set(now) - set(before)), sorted(set(before) - set(now))
+    parts = [f"added {', '.join(added)}"] if added else []
+    parts += [f"left out {', '.join(gone)}"] if gone else []
+    return f"arms ({'; '.join(parts)})"
 
 
 @dataclass(frozen=True)
@@ -110,15 +123,17 @@ class ExperimentRecord:
             first = self._rule()
         else:
             first = earlier.settings.get("first_rule") or earlier._rule()
+            if earlier._subject() != self._subject():  # begun anew with --overwrite
+                first = self._rule()
         return dataclasses.replace(self, settings={**self.settings, "first_rule": first})
 
     def afterthoughts(self) -> list[str]:
         """What was changed once results were there, in one sentence; nothing where nothing was."""
-        first, now = self.settings.get("first_rule"), self._rule()
+        first, now = self.settings.get("first_rule") or {}, self._rule()
         changed = [
-            f"{name.replace('_', ' ')} from {first[name]} to {value}"
+            _change_of(name, first[name], value)
             for name, value in now.items()
-            if first is not None and first.get(name) != value
+            if name in first and first[name] != value
         ]
         if not changed:
             return []
@@ -127,9 +142,18 @@ class ExperimentRecord:
             "beforehand under the first rule alone; the p values know nothing of the change."
         ]
 
+    def _subject(self) -> tuple[Any, ...]:
+        """What an experiment is about: another one begins with a rule of its own."""
+        return (self.class_name, self.folds, self.settings.get("data_sha256"))
+
     def _rule(self) -> dict[str, Any]:
         """What a verdict depends on and a user may change with results in hand."""
-        return {"repeats": self.repeats} | {name: self.settings.get(name) for name in RULE_SETTINGS}
+        return {
+            "repeats": self.repeats,
+            "arms": sorted(arm.name for arm in self.arms),
+            # Generators of folds follow from the other settings.
+            "generators": [] if self.folds else sorted(s["sha256"] for s in self.sources),
+        } | {name: self.settings.get(name) for name in RULE_SETTINGS}
 
     def write(self, folder: Path) -> None:
         """Write ``plan.json``."""

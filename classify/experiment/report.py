@@ -1,9 +1,8 @@
-"""``report.html`` and ``summary.csv``: the results to look at, and to load elsewhere."""
+"""``report.html``: the results to look at."""
 
 import base64
-import csv
-import io
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,14 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup
 
+from classify.experiment.curves import learning_sentences
 from classify.experiment.figures import Series, chart, legend, strip
 from classify.experiment.measures import MEASURES
+from classify.experiment.paper import protocol_text
 from classify.experiment.verdict import in_points, interval_in_points
 from galaxies.atomic import write_text
 
 REPORT = "report.html"
-SUMMARY = "summary.csv"
 TEMPLATE = "report.html.jinja"
 
 TONES = {
@@ -52,6 +52,7 @@ def write_report(folder: Path, results: dict[str, Any]) -> Path:
         results=results,
         verdict=results["verdict"],
         verdict_strip=_verdict_strip(results),
+        reached=_reached(results),
         rows=_arm_rows(results),
         forest=_forest(results),
         dose=_dose_chart(results),
@@ -61,107 +62,12 @@ def write_report(folder: Path, results: dict[str, Any]) -> Path:
         pictures=_pictures(folder, results),
         quality=_quality_charts(results),
         learning=_learning_chart(results),
+        learnt=learning_sentences(results["learning_curve"], results["rule"]["smallest_effect"]),
         protocol=protocol_text(results),
         measures=MEASURES,
     )
     write_text(folder / REPORT, page)
     return folder / REPORT
-
-
-def write_summary(folder: Path, results: dict[str, Any]) -> None:
-    """One row per arm, class, measure and repeat, and one per comparison."""
-    table = io.StringIO()
-    out = csv.writer(table, lineterminator="\n")
-    out.writerow(
-        ["kind", "arm", "baseline", "class", "measure", "repeat", "value", "low", "high", "p",
-         "p_holm", "claim"]
-    )  # fmt: skip
-    for arm, classes in results["arms"].items():
-        for name, found in classes.items():
-            for measure in MEASURES:
-                for repeat, value in enumerate(found.get(measure, [])):
-                    out.writerow(["value", arm, "", name, measure, repeat, value, *[""] * 5])
-        for measure, values in results["overall"][arm].items():
-            for repeat, value in enumerate(values):
-                out.writerow(["value", arm, "", "", measure, repeat, value, *[""] * 5])
-    for entry in results["comparisons"] + results["other_comparisons"]:
-        low, high = entry["interval"] or ("", "")
-        out.writerow(
-            ["difference", entry["arm"], entry["baseline"], entry["class"] or "",
-             entry["measure"], "", entry["difference"], low, high, entry["p"], entry["p_holm"],
-             entry["claim"]]
-        )  # fmt: skip
-    write_text(folder / SUMMARY, table.getvalue())
-
-
-def protocol_text(results: dict[str, Any]) -> str:
-    """The protocol in words, to be pasted into a paper."""
-    settings, counts, noun = results["settings"], results["counts"], results["noun"]
-    index = results["class_names"].index(results["class"])
-    own_generators = results["generator_per_unit"]
-    of_table = noun == "rows"
-    if results["folds"]:
-        with_generators = (
-            ""
-            if of_table
-            else ", training one generator per fold on that fold's training images alone"
-        )
-        where = (
-            f"We cross-fitted over {results['folds']} stratified folds (groups and exact "
-            f"duplicates kept whole){with_generators}, so that each of the "
-            f"{counts['test'][index]} {noun} of {results['class']} was tested once by models that "
-            "never saw it."
-        )
-    else:
-        where = (
-            f"The stored split was kept: {counts['train'][index]} training, "
-            f"{counts['validation'][index]} validation and {counts['test'][index]} test {noun} of "
-            f"{results['class']} (of {sum(counts['train'])}, {sum(counts['validation'])} and "
-            f"{sum(counts['test'])} in all)."
-        )
-        if not of_table:
-            where += (
-                " The generator saw training images only; this was checked by image fingerprints."
-            )
-    if own_generators:
-        where += (
-            " Each repeat and fold trained its own generator of rows "
-            f"({settings['gan_steps']} steps), on the rows that its classifiers trained on."
-        )
-    if of_table:
-        how = f"model {settings['model']} unless the arm names another, fitted to its own end"
-        shared = "its seed"
-    else:
-        passes = settings["steps"] * settings["batch_size"] / sum(counts["train"])
-        how = (
-            f"network {settings['model']}, {settings['steps']} optimiser steps of "
-            f"{settings['batch_size']} images in every arm ({passes:.1f} passes over the "
-            "training images)"
-        )
-        shared = "its initial weights, its order of the real images"
-    return (
-        f"{where} Each of {len(results['arms'])} arms was trained {results['repeats']} times "
-        f"({how}); repeat r of every arm shared {shared} and its border between training and "
-        f"validation {noun}. In each repeat two thirds of the validation {noun} chose "
-        f"{'thresholds' if of_table else 'weights and thresholds'}, and the rest joined the "
-        "training. Doses and competing arms were chosen by validation average precision, in each "
-        f"fold on its own validation {noun}. Test "
-        f"{noun} were read once. Differences are means over paired repeats; their variance "
-        "is the sum of the variance over repeats, of a bootstrap over "
-        f"{'groups of ' if results['grouped'] else ''}test {noun}"
-        + (
-            f", and of what folds differ by beyond their {noun} with Nadeau and Bengio's factor"
-            if results["folds"]
-            else ""
-        )
-        + ", held against Student's t with Satterthwaite's degrees of freedom. p values are "
-        "adjusted by Holm's method within each baseline and measure. "
-        f"Recalls are matched at a false-positive rate of "
-        f"{100 * results['matched']['false_positive_rate']:g} % with thresholds chosen on "
-        f"validation {noun}. {results['rule']['in_words']} The intervals cover: "
-        f"{'; '.join(results['covered']['covered'])}. They do not cover: "
-        f"{'; '.join(results['covered']['not_covered'])}."
-    )
 
 
 def _points(value: float, signed: bool = True) -> str:
@@ -189,19 +95,25 @@ def _verdict_strip(results: dict[str, Any]) -> Markup | None:
 def _arm_rows(results: dict[str, Any]) -> list[dict[str, Any]]:
     name = results["class"]
     rows = []
-    for arm, classes in results["arms"].items():
+    by_fold = results["chosen_by_fold"]
+    of_arms = results["arms"] | {arm: found["classes"] for arm, found in by_fold.items()}
+    overall = results["overall"] | {arm: found["overall"] for arm, found in by_fold.items()}
+    for arm, classes in of_arms.items():
         own = classes[name]
-        row: dict[str, Any] = {"arm": arm, "words": results["arms_in_words"][arm], "cells": []}
+        words = results["arms_in_words"].get(arm, "chosen on validation in each fold")
+        row: dict[str, Any] = {"arm": arm, "words": words, "cells": []}
         for measure in ("recall", "precision", "recall_at_false_positive_rate",
                         "average_precision"):  # fmt: skip
             row["cells"].append(_mean_and_spread(own[measure]))
         for measure in ("macro_recall", "calibration_error"):
-            row["cells"].append(_mean_and_spread(results["overall"][arm][measure]))
+            row["cells"].append(_mean_and_spread(overall[arm][measure]))
         rows.append(row)
+    single = [row for row in rows if row["arm"] in results["arms"]]
     for column in range(len(rows[0]["cells"])):
-        known = [r["cells"][column]["mean"] for r in rows if r["cells"][column]["mean"] is not None]
+        means = [row["cells"][column]["mean"] for row in single]
+        known = [mean for mean in means if mean is not None]
         best = (min if column == len(rows[0]["cells"]) - 1 else max)(known, default=None)
-        for row in rows:
+        for row in single:
             cell = row["cells"][column]
             cell["best"] = cell["mean"] is not None and cell["mean"] == best
     return rows
@@ -289,13 +201,35 @@ def _dose_chart(results: dict[str, Any]) -> Markup | None:
     return Markup(drawn + legend(list(groups)))
 
 
-def _apart(doses: list[float]) -> list[float]:
-    """Doses whose labels do not overlap on a logarithmic axis."""
+def _apart(doses: Sequence[float]) -> list[float]:
+    """Doses, or counts, whose labels do not overlap on a logarithmic axis."""
     shown: list[float] = []
     for dose in doses:
         if not shown or dose / shown[-1] > 1.3:
             shown.append(dose)
     return shown
+
+
+def _reached(results: dict[str, Any]) -> str | None:
+    """What the matched thresholds of the verdict came to on the test images."""
+    verdict, name = results["verdict"], "false_positive_rate_reached"
+    change = (verdict.get("reached") or {}).get(name)
+    if not change:
+        return None
+    found = results["arms"] | {
+        arm: one["classes"] for arm, one in results["chosen_by_fold"].items()
+    }
+    rates = [
+        float(np.mean(found[side][results["class"]][name]))
+        for side in (verdict["arm"], verdict["baseline"])
+    ]
+    rate = 100 * results["matched"]["false_positive_rate"]
+    return _minus(
+        f"The thresholds, chosen on validation {results['noun']} for {rate:g} % false positives, "
+        f"came to {100 * rates[0]:.1f} % on the test {results['noun']} with generated "
+        f"{results['noun']} and to {100 * rates[1]:.1f} % without (a difference of "
+        f"{in_points(change['difference'])} points, {interval_in_points(change['interval'])})."
+    )
 
 
 def _curves(results: dict[str, Any]) -> Markup:
@@ -417,20 +351,34 @@ def _learning_chart(results: dict[str, Any]) -> Markup | None:
     points = results["learning_curve"]
     if not points:
         return None
-    measure = results["measure"]
-    names = list(dict.fromkeys(point["arm"] for point in points))[:MOST_CURVES]
+    compared = [point for point in points if point["interval"]]
+    names = list(dict.fromkeys(point["arm"] for point in compared))[:MOST_CURVES]
+    counts = sorted({point["real_images"] for point in compared})
+    if not counts:
+        return None
     series = []
-    for name in names:
-        own = [point for point in points if point["arm"] == name]
+    for index, name in enumerate(names):
+        own = [point for point in compared if point["arm"] == name]
+        shift = 0.02 * (index - (len(names) - 1) / 2)  # intervals beside, not upon, each other
         series.append(
-            Series(name, [p["real_images"] for p in own], [p[measure] for p in own],
-                   labels=[f"{p['real_images']} real {results['noun']}" for p in own])
-        )  # fmt: skip
+            Series(
+                name,
+                [float(np.log2(p["real_images"])) + shift for p in own],
+                [100 * p["difference"] for p in own],
+                [100 * p["interval"][0] for p in own],
+                [100 * p["interval"][1] for p in own],
+                [f"{p['real_images']} real {results['noun']}" for p in own],
+            )
+        )
+    region = 100 * results["rule"]["smallest_effect"]
     drawn = chart(
         series,
         x_title=f"real training {results['noun']} of the class",
-        y_title="recall",
-        description=f"Recall over the number of real training {results['noun']}, for each arm",
+        y_title="change of recall (points)",
+        band=(-region, region),
+        zero=True,
+        x_ticks=[(float(np.log2(count)), str(count)) for count in _apart(counts)],
+        description=f"Change of recall over the number of real training {results['noun']}",
     )
     return Markup(drawn + legend(names))
 
@@ -442,6 +390,3 @@ def _scale(values: list[float]) -> float:
         if largest <= candidate:
             return candidate
     return 1.0
-
-
-__all__ = ["protocol_text", "write_report", "write_summary"]

@@ -123,11 +123,12 @@ def _run_in_processes(
     open_laboratory: OpenLaboratory,
     bar: tqdm,
 ) -> None:
+    context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(
         workers,
-        mp_context=multiprocessing.get_context("spawn"),
+        mp_context=context,
         initializer=_begin_worker,
-        initargs=(open_laboratory, store.folder, os.getpid(), workers),
+        initargs=(open_laboratory, store.folder, os.getpid(), workers, context.Value("i", 0)),
     )
     try:
         waiting = {executor.submit(_train_in_worker, job) for job in jobs}
@@ -151,8 +152,14 @@ def _run_in_processes(
 _worker: dict[str, Any] = {}
 
 
-def _begin_worker(open_laboratory: OpenLaboratory, folder: Any, parent: int, workers: int) -> None:
+def _begin_worker(
+    open_laboratory: OpenLaboratory, folder: Any, parent: int, workers: int, begun: Any
+) -> None:
     """Open the laboratory once per process; Ctrl-C is the parent's business."""
+    with begun.get_lock():
+        number, begun.value = begun.value, begun.value + 1
+    if torch.cuda.device_count() > 1:  # the GPUs of a machine are dealt out in turn
+        torch.cuda.set_device(number % torch.cuda.device_count())
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     pixel_bank.sharers = workers

@@ -97,7 +97,9 @@ def in_words(name: str, prediction: dict[str, Any]) -> str:
     return (
         f"{name}: {MEASURE_WORDS[best]} predicts {in_points(found['prediction'])} points of "
         f"recall (95 % prediction interval {interval_in_points(tuple(found['interval']))}, from "
-        f"{found['count']} generators)"
+        f"{found['count']} generators; {MEASURE_WORDS[best]} was chosen among "
+        f"{len(prediction['by_measure'])} measures for its small error on them, which the interval "
+        "does not know of)"
     )
 
 

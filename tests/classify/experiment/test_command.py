@@ -16,8 +16,8 @@ from classify.experiment import analysis, command
 from classify.experiment.cli import ExperimentConfig, main
 from classify.experiment.division import Setting
 from classify.experiment.laboratory import Laboratory
+from classify.experiment.paper import protocol_text
 from classify.experiment.record import ArmRecord, ExperimentRecord
-from classify.experiment.report import protocol_text
 from classify.experiment.statistics import paired_t
 from galaxies.errors import InputError
 from galaxies.hdf5 import read_hdf5, write_hdf5
@@ -146,6 +146,48 @@ def test_what_was_changed_with_results_in_hand_is_said(
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Changed after results were there" in page
     assert command.run(config, build=build)["notes"] == []
+    added = dataclasses.replace(config, arms="plain,balanced,symmetries")
+    (note,) = command.run(added, build=build)["notes"]
+    assert "Changed after results were there: arms (added symmetries)." in note
+    other = dataclasses.replace(added, classes=("long",), repeats=4, overwrite=True)
+    assert command.run(other, build=build)["notes"] == []  # begun anew
+
+
+def test_a_filter_that_lets_too_few_pass_is_said(
+    blobs_path: Path, checkpoint: Path, tmp_path: Path, build: Build
+) -> None:
+    arms = "plain,balanced,gan@1,gan@1+filtered@0.999"
+    results = command.run(_config(blobs_path, tmp_path / "out", checkpoint, arms=arms), build=build)
+    (note,) = results["notes"]
+    assert note.startswith("The filter of gan@1+filtered@0.999 let ")
+    found = results["filtered"]["gan@1+filtered@0.999"]
+    assert found["passed"] < found["wanted"] == 22
+    assert found["candidates"] == 88
+    assert found["short"] == 1
+    assert note in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_sides_that_are_chosen_by_fold_stand_in_the_report(
+    blobs_path: Path, tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = {"classic": ["plain", "balanced"], "generated": ["gan@1", "gan@1"]}
+    monkeypatch.setattr(
+        "classify.experiment.scoring.choose_best", lambda scores, role, keep: chosen[role]
+    )
+    out = tmp_path / "out"
+    config = _config(blobs_path, out, folds=2, repeats=3, arms="plain,balanced,gan@1")
+    results = command.run(config, build=build)
+    name = results["verdict"]["baseline"]
+    assert name == "best without generated images"
+    own = results["chosen_by_fold"][name]["classes"]["rare"]["recall"]
+    change = results["verdict"]["at_other_measures"]["recall"]["per_repeat"]
+    gan = results["arms"]["gan@1"]["rare"]["recall"]
+    assert np.subtract(gan, own) == pytest.approx(change)
+    assert np.sum(results["confusion"][name][0]) == pytest.approx(results["counts"]["test"][0])
+    assert (out / "report.html").read_text().count(name) >= 3  # table, curve, matrix
+    with (out / "summary.csv").open() as file:
+        kinds = {row["kind"] for row in csv.DictReader(file)}
+    assert {"verdict", "verdict_other", "reached", "cost", "wilson", "dose"} <= kinds
 
 
 def test_report_only_takes_what_was_named_even_at_its_default(
@@ -265,7 +307,7 @@ def test_a_learning_curve_and_an_exchange_rate(
         arms="plain,balanced,gan@1,real@1",
     )  # fmt: skip
     results = command.run(config, build=build)
-    assert {p["real_images"] for p in results["learning_curve"]} == {4, 8}
+    assert {p["real_images"] for p in results["learning_curve"]} == {4, 6, 8}
     assert {p["arm"] for p in results["learning_curve"]} == {"plain", "balanced", "gan@1", "real@1"}
     assert [rate["arm"] for rate in results["exchange_rate"]] == ["gan@1"]
     assert results["counts"]["train"][0] == 6

@@ -124,6 +124,55 @@ def test_folds_that_differ_widen_the_interval(rng: np.random.Generator) -> None:
     assert second.variance["folds"] > 10 * max(first.variance["folds"], 1e-4)
     assert second.over_folds is not None
     assert second.estimate.p > 0.05
+    spread = 4 * second.variance["images"] + second.variance["folds"] / (1 / 4 + 1 / 2.4)
+    assert second.over_folds.standard_error**2 == pytest.approx(spread * (1 / 4 + 1 / 2.4))
+    # Each mean square with its own degrees of freedom, by hand.
+    total = second.estimate.standard_error**2
+    parts = second.variance
+    weight = 4 * (1 / 4 + 1 / 2.4) - 1
+    squares = second.over_folds.standard_error**4 / 3 + (weight * parts["images"]) ** 2 / 39
+    squares += parts["repeats"] ** 2 / 5
+    expected = max(3.0, total**2 / squares)
+    assert second.estimate.degrees_of_freedom == pytest.approx(expected)
+
+
+def test_two_folds_leave_few_degrees_of_freedom(rng: np.random.Generator) -> None:
+    labels, fold = np.repeat([0, 1, 2], 40), np.arange(120) % 2
+    resamples = ImageResamples.draw(labels, fold, None, 200, rng)
+    arms = [ScoredArm(str(n), _runs(rng, 6, 1.0, folds=2), resamples) for n in range(2)]
+    result = compare(arms[0], arms[1], "recall", 0, rng=rng)
+    assert result is not None
+    assert 1 <= result.estimate.degrees_of_freedom < 4  # 5 over the repeats, 39 over the images
+
+
+def test_a_measure_of_other_images_has_their_number(rng: np.random.Generator) -> None:
+    """No image changes sides: what one more could do depends on what the measure counts."""
+    labels = np.repeat([0, 1, 2], 40)
+    resamples = ImageResamples.draw(labels, np.zeros(120, int), None, 50, rng)
+    runs = _runs(rng, 4, 1.0)
+    arm, same = ScoredArm("a", runs, resamples), ScoredArm("b", runs, resamples)
+    errors = {}
+    for name in ("recall", "false_positive_rate", "precision"):
+        result = compare(arm, same, name, 0, rng=rng)
+        assert result is not None
+        errors[name] = result.estimate.standard_error
+    assert errors["recall"] == pytest.approx(1 / 40)
+    assert errors["false_positive_rate"] == pytest.approx(1 / 80)
+    calls = np.mean([(run.probabilities.argmax(axis=1) == 0).sum() for run in runs])
+    assert errors["precision"] == pytest.approx(1 / round(calls))
+
+
+def test_what_a_matched_threshold_reached_is_measured(rng: np.random.Generator) -> None:
+    run = _runs(rng, 1, 1.0)[0]
+    ones = np.ones((1, 120), np.float32)
+    above = run.probabilities[:, 0] > run.thresholds["false_positive_rate", 0][0]
+    reached = measure("false_positive_rate_reached", [run], 0, ones)[0, 0]
+    assert reached == pytest.approx(above[run.labels != 0].mean())
+    assert reached <= 0.1  # chosen on these very images
+    exact = run.probabilities[:, 0] > run.thresholds["precision", 0][0]
+    found = measure("precision_reached", [run], 0, ones)[0, 0]
+    assert found == pytest.approx((run.labels[exact] == 0).mean())
+    assert found >= 0.6
 
 
 def test_groups_are_drawn_whole(rng: np.random.Generator) -> None:
@@ -163,7 +212,18 @@ def test_the_same_recipe_twice_is_rarely_a_claim_and_the_single_pair_method_ofte
 def test_equal_recipes_on_new_data_are_rarely_a_claim_and_over_repeats_alone_often(
     rng: np.random.Generator,
 ) -> None:
-    found = false_claims(ExchangeableRecipes(), 120, rng)
+    found = false_claims(ExchangeableRecipes(), 200, rng)
     assert found["claim of augment-and-eval"] <= 0.07
     assert found["test of augment-and-eval"] <= 0.09
     assert found["paired t over repeats"] > 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("folds", [2, 3])
+def test_few_folds_with_unlucky_generators_claim_no_more(
+    folds: int, rng: np.random.Generator
+) -> None:
+    found = false_claims(ExchangeableRecipes(folds=folds, fold_noise=2.0), 200, rng)
+    assert found["claim of augment-and-eval"] <= 0.07
+    assert found["test of augment-and-eval"] <= 0.09
+    assert found["paired t over repeats"] > 0.4

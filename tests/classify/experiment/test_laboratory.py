@@ -170,6 +170,22 @@ def test_a_filter_keeps_likely_images_that_are_no_copies(
     assert all(number % 2 == 1 for number in numbers)
 
 
+def test_a_copy_of_a_mirror_twin_is_a_copy(
+    blobs: ImageSet, build: Build, setting: Setting, checkpoint: Path
+) -> None:
+    """A generator of clockwise spirals learns from mirrored anticlockwise ones as well."""
+    twins = dataclasses.replace(blobs, mirror_pairs=(("rare", "long"),))
+    laboratory = build(twins, setting)
+    others = blobs.side("train").of_classes([2])
+    made = laboratory._generate(checkpoint, "rare", 40, 0, laboratory.device)
+    pixels = others.pixels[torch.arange(40) % len(others)].flip(-1)
+    copies = dataclasses.replace(made, store=dataclasses.replace(made.store, pixels=pixels))  # type: ignore[type-var]
+    laboratory._generate = lambda *_: copies  # type: ignore[assignment]
+    unit = _planner(laboratory, checkpoint).unit(parse_arm("gan@0.25+filtered@0.0001"), 0, 0)
+    _, note = laboratory._added_images(unit, blobs.side("train").of_classes([0]))
+    assert note["copies"] == note["candidates"]
+
+
 def test_a_synthetic_set_too_small_for_the_dose_says_so(blobs: ImageSet, tmp_path: Path) -> None:
     path = tmp_path / "fake.h5"
     write_hdf5(blobs, path)

@@ -11,9 +11,9 @@ from classify.experiment import command, table_laboratory
 from classify.experiment.arms import parse_arm, parse_arms
 from classify.experiment.cli import ExperimentConfig
 from classify.experiment.division import Setting
+from classify.experiment.paper import protocol_text
 from classify.experiment.planner import Planner
 from classify.experiment.record import ExperimentRecord
-from classify.experiment.report import protocol_text
 from classify.experiment.table_arms import TABLE_ARMS
 from classify.experiment.table_laboratory import TableLaboratory, crossing_rows
 from classify.tabular.options import ColumnOptions
@@ -238,7 +238,7 @@ def test_a_number_is_no_index_where_classes_are_numbers(csv_path: Path, tmp_path
         text = text.replace(name, number)
     numbered = tmp_path / "numbered.csv"
     numbered.write_text(text)
-    with pytest.raises(InputError, match="there is no class '1'; the classes are: 10, 2, 3"):
+    with pytest.raises(InputError, match="there is no class '1'; the classes are: 2, 3, 10"):
         command.run(_config(numbered, tmp_path / "out", classes=("1",)))
     found = command.run(_config(numbered, tmp_path / "out", classes=("2",), arms="balanced"))
     assert found["class"] == "2"

@@ -63,3 +63,28 @@ def test_points_are_written_with_their_sign() -> None:
     assert in_points(-0.0004) == "0.0"
     assert interval_in_points((-0.01, 0.132)) == "-1.0 to +13.2"
     assert "2 points" in RULE.in_words()
+
+
+@given(st.floats(-0.3, 0.3), st.floats(0.001, 0.1), st.floats(2, 60))
+def test_a_single_claim_is_an_interval_beyond_what_matters(
+    difference: float, error: float, freedom: float
+) -> None:
+    estimate = student_estimate(difference, error, freedom)
+    low, high = estimate.interval
+    if min(abs(abs(end) - 0.02) for end in (low, high)) < 1e-6:
+        return  # on the border, by rounding either
+    claimed = RULE.claim(estimate, estimate.p, 0.2) in ("helped", "harmed")
+    assert claimed == (low > 0.02 or high < -0.02)
+
+
+def test_in_a_family_what_is_beyond_is_adjusted_too() -> None:
+    """+6 points, +2.5 to +9.5: alone a claim of more than 2, not as one of ten."""
+    estimate = student_estimate(0.06, 0.0168, 20)
+    assert RULE.claim(estimate, 10 * estimate.p, 0.2) == "helped"
+    beyond = min(1.0, 10 * RULE.p_beyond(estimate))
+    assert RULE.claim(estimate, 10 * estimate.p, 0.2, beyond_adjusted=beyond) == "too small to tell"
+
+
+def test_more_false_alarms_are_harm() -> None:
+    estimate = student_estimate(0.10, 0.02, 9)
+    assert RULE.claim(estimate, estimate.p, 0.2, lower_is_better=True) == "harmed"

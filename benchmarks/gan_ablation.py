@@ -20,6 +20,7 @@ import json
 import shutil
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,7 @@ def main() -> None:
     results = Results(options.out / "results.json", settings_of(options, device))
     bench = Bench(options, images, device)
     if "floor" not in results.content:
-        results.content["floor"] = bench.floor()
-        results.save()
+        results.set_floor(bench.floor())
     longest = 0.0
     # Seeds outside, so that a first slice already shows every variant once.
     for seed in range(options.first_seed, options.first_seed + options.seeds):
@@ -384,11 +384,21 @@ class Results:
         return any(r["variant"] == name and r["seed"] == seed for r in self.content["rows"])
 
     def add(self, row: dict[str, Any]) -> None:
+        with self._shared():
+            self.content["rows"].append(row)
+
+    def set_floor(self, floor: dict[str, Any]) -> None:
+        with self._shared():
+            self.content.setdefault("floor", floor)
+
+    @contextlib.contextmanager
+    def _shared(self) -> Iterator[None]:
+        """What a process beside this one wrote is read before, and all of it saved after."""
         with self.path.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if self.path.is_file():  # rows of a process beside this one
-                self.content["rows"] = json.loads(self.path.read_text())["rows"]
-            self.content["rows"].append(row)
+            if self.path.is_file():
+                self.content = json.loads(self.path.read_text())
+            yield
             self.save()
 
     def save(self) -> None:

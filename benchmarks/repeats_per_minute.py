@@ -1,8 +1,9 @@
 """Trainings per minute of augment-and-eval: one after the other, and several at once.
 
 Small networks leave a GPU (and, with one thread each, a processor) idle; several trainings at a
-time fill it. Prints one row per number of workers and the ratio to one worker, and checks that
-the probabilities are the same.
+time fill it. Prints one row per number of workers, the ratio to one worker, and the share of the
+time that went into the loops of training (the rest is overhead: reading, generating and filtering
+images, probabilities, storing), and checks that the probabilities are the same.
 
     python benchmarks/repeats_per_minute.py --data gz1.h5 --class merger --workers 1 4 8 12
 """
@@ -19,7 +20,7 @@ from classify.experiment.arms import parse_arms
 from classify.experiment.division import Setting
 from classify.experiment.laboratory import Laboratory
 from classify.experiment.opening import UNITS_FILE, OpenLaboratory, open_experiment_set
-from classify.experiment.planner import Planner
+from classify.experiment.planner import GeneratorSource, Planner
 from classify.experiment.runner import run_units
 from classify.experiment.units import UnitStore
 
@@ -29,7 +30,8 @@ def main() -> None:
     parser.add_argument("--data", default="simulated")
     parser.add_argument("--class", dest="class_name", default="0")
     parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--repeats", type=int, default=8, help="of two arms")
+    parser.add_argument("--repeats", type=int, default=8, help="of two arms, or three with --gan")
+    parser.add_argument("--gan", help="a checkpoint: adds the arm gan@1+filtered")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -46,7 +48,12 @@ def main() -> None:
             )  # fmt: skip
             laboratory = Laboratory(images, setting)
             np.save(Path(folder) / UNITS_FILE, laboratory.units)
-            units = Planner(laboratory, {}).units(parse_arms("plain,balanced"), arguments.repeats)
+            sources = {}
+            if arguments.gan:
+                source = GeneratorSource("gan", arguments.gan, sha256="of the benchmark")
+                sources = {("gan", 0, None): source}
+            arms = parse_arms("plain,balanced" + ",gan@1+filtered" * bool(sources), ["gan"])
+            units = Planner(laboratory, sources).units(arms, arguments.repeats)
             store = UnitStore(Path(folder))
             begun = time.perf_counter()
             run_units(
@@ -57,7 +64,7 @@ def main() -> None:
             outputs = {unit.key: store.load(unit.key) for unit in units}
         rate = 60 * len(units) / seconds
         alone = alone or rate
-        training = sum(output.metrics["seconds"] for output in outputs.values())
+        training = sum(output.metrics["training_seconds"] for output in outputs.values())
         found = {k: o.predictions.test_probabilities.tobytes() for k, o in outputs.items()}
         first = first or found
         print(

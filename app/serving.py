@@ -98,7 +98,12 @@ def _use_one_thread_each() -> None:
 
 def create_application(config: ClassifyAppConfig, port: int = 8501) -> "ASGIApp":
     """The ASGI application: the page with the endpoint beside it, or the endpoint alone."""
-    endpoint = create_endpoint(config)
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    endpoint: ASGIApp = create_endpoint(config)
+    if hosts := _allowed_hosts(config.host):
+        bracketed = [_host_in_address(host) for host in hosts]
+        endpoint = TrustedHostMiddleware(endpoint, bracketed, www_redirect=False)
     if config.api_only:
         return endpoint
     _configure_streamlit(config, port)
@@ -112,11 +117,20 @@ def create_application(config: ClassifyAppConfig, port: int = 8501) -> "ASGIApp"
     )
 
 
+def _allowed_hosts(host: str) -> list[str]:
+    """Names by which this server may be addressed; none where it listens everywhere.
+
+    A page elsewhere that points its own name at this machine gets nothing.
+    """
+    if host in _EVERYWHERE:
+        return []
+    return list(dict.fromkeys(["127.0.0.1", "localhost", "::1", host]))
+
+
 def _configure_streamlit(config: ClassifyAppConfig, port: int) -> None:
     """Give Streamlit its settings, over those of a config file that lies about."""
     from streamlit.web.bootstrap import load_config_options
 
-    hosts = [] if config.host in _EVERYWHERE else ["127.0.0.1", "localhost", "::1", config.host]
     options: dict[str, object] = {
         "server.address": config.host,
         "server.port": port,
@@ -125,8 +139,7 @@ def _configure_streamlit(config: ClassifyAppConfig, port: int) -> None:
         "server.fileWatcherType": "none",
         "server.runOnSave": False,
         "server.maxUploadSize": config.upload_limit_mb,
-        # A page elsewhere that points its own name at this machine gets nothing.
-        "server.allowedHosts": list(dict.fromkeys(hosts)),
+        "server.allowedHosts": _allowed_hosts(config.host),
         "browser.gatherUsageStats": False,
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",

@@ -75,6 +75,19 @@ def test_the_endpoint_alone_needs_no_page(
     assert server.errors() == ""
 
 
+def test_the_endpoint_beside_the_page_answers_to_its_own_name_only(
+    start_app: Callable[..., Any], checkpoint: Path
+) -> None:
+    server = start_app(checkpoint)
+    with urllib.request.urlopen(f"{server.address}/model") as reply:
+        assert reply.status == 200
+    rebound = urllib.request.Request(f"{server.address}/model", headers={"Host": "elsewhere.org"})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(rebound)
+    assert refused.value.code == 400
+    server.stop()
+
+
 def test_serving_the_endpoint_loads_no_plots(run_without_loading: Callable[..., str]) -> None:
     code = "import app.endpoint, app.served, app.answers"
     run_without_loading(code, "streamlit", "matplotlib", "classify.train_command")

@@ -11,6 +11,7 @@ testclient = pytest.importorskip("fastapi.testclient", reason="needs the extra a
 from app import served  # noqa: E402
 from app.answers import answer_files  # noqa: E402
 from app.endpoint import create_endpoint  # noqa: E402
+from app.serving import create_application  # noqa: E402
 
 
 @pytest.fixture
@@ -94,6 +95,24 @@ def test_every_strange_file_gets_an_answer(
         reply = client.post("/predict", files=sent(file))
         assert reply.status_code in (200, 413, 422), (file[0], reply.text)
     assert client.get("/health").json() == {"status": "ok"}
+
+
+def test_a_host_name_of_someone_else_reaches_nothing(
+    serve: Callable[..., None], galaxy_files: list[tuple[str, bytes]]
+) -> None:
+    serve(api_only=True)
+    application = create_application(served.choices())
+    own = testclient.TestClient(application, base_url="http://127.0.0.1:8501")
+    assert own.get("/model").status_code == 200
+    assert (
+        testclient.TestClient(application, base_url="http://[::1]:8501").get("/health").is_success
+    )
+    rebound = testclient.TestClient(application, base_url="http://elsewhere.example:8501")
+    assert rebound.get("/model").status_code == 400
+    assert rebound.post("/predict", files=sent(galaxy_files[0])).status_code == 400
+    serve(api_only=True, host="0.0.0.0")
+    everywhere = create_application(served.choices())
+    assert testclient.TestClient(everywhere).get("/health").status_code == 200
 
 
 def test_the_interface_describes_itself(client: Any) -> None:

@@ -45,6 +45,7 @@ def write_report(folder: Path, results: dict[str, Any]) -> Path:
         "interval": lambda pair: "–" if pair is None else _minus(interval_in_points(pair)),
         "sentence": _minus,
         "three": lambda v: "–" if v is None else f"{v:.3f}",
+        "parts": lambda arm: Markup("+<wbr>").join(arm.split("+")),
         "p": lambda v: "–" if v is None else ("< .001" if v < 0.001 else f"{v:.3f}"),
         "tone": lambda claim: TONES.get(claim, "unclear"),
     }

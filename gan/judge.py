@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from galaxies.image_set import ImageSet
+from galaxies.pixels import Stretch, to_network
 from galaxies.symmetry import SYMMETRIES, apply_symmetry, is_mirrored
 
 Extractor = Callable[[Tensor], Tensor]
@@ -24,6 +25,7 @@ LEAST_VALIDATION = 4
 
 _BATCH = 256
 _PIXEL_SIDE = 32
+_MOST_SPREAD = 1000  # memory and time grow with the square of the rows
 
 
 @dataclass(frozen=True)
@@ -85,8 +87,10 @@ class Judge:
         self.validation_features = self.features(validation.pixels)
         self._validation_pixels = validation.pixels
         self._views: dict[int, list[np.ndarray]] = {}
-        self.train_pixels = thumbnails(train.pixels)
-        self.validation_pixels = thumbnails(validation.pixels)
+        self._real_spreads: dict[int, float] = {}
+        self._stretch = train.stretch
+        self.train_pixels = thumbnails(train.pixels, self._stretch)
+        self.validation_pixels = thumbnails(validation.pixels, self._stretch)
         self.linear = _discriminant(self.train_features, self.train_labels)
         self.twins = train.mirror_permutation().tolist()
         self.symmetries = {
@@ -113,13 +117,12 @@ class Judge:
         fake = self.features(images)
         distances = [kernel_distance(view, fake) for view in self._held_out_views(index)]
         held_out = self.validation_features[self.validation_labels == index]
-        trained = self.train_features[self.train_labels == index]
         taken_for = self.linear(fake)
-        copying, nearness = self._copying(index, thumbnails(images))
+        copying, nearness = self._copying(index, thumbnails(images, self._stretch))
         return Verdict(
             kid=float(np.mean([distance.value for distance in distances])),
             kid_error=float(np.mean([distance.standard_error for distance in distances])),
-            diversity=_spread(fake) / max(_spread(np.concatenate([trained, held_out])), 1e-12),
+            diversity=_spread(fake) / max(self._real_spread(index), 1e-12),
             copying=copying,
             nearness=nearness,
             agreement=float((taken_for == index).mean()),
@@ -140,6 +143,13 @@ class Judge:
                 for element in self.symmetries[index]
             ]
         return self._views[index]
+
+    def _real_spread(self, index: int) -> float:
+        if index not in self._real_spreads:
+            trained = self.train_features[self.train_labels == index]
+            held_out = self.validation_features[self.validation_labels == index]
+            self._real_spreads[index] = _spread(np.concatenate([trained, held_out]))
+        return self._real_spreads[index]
 
     def _copying(self, index: int, images: Tensor) -> tuple[float, float]:
         """Excess share nearest to a training image, and the ratio of median distances.
@@ -205,19 +215,29 @@ def _mirrors(element: int) -> bool:
     return bool(is_mirrored(torch.tensor(element)))
 
 
-def thumbnails(pixels: Tensor) -> Tensor:
-    """(n, C, 32, 32) float32 on the host, scaled to [0, 1] where the pixels are uint8."""
-    scale = 255.0 if pixels.dtype == torch.uint8 else 1.0
+def thumbnails(pixels: Tensor, stretch: Stretch | None) -> Tensor:
+    """(n, C, 32, 32) float32 in [0, 1] on the host; flux as networks see it.
+
+    A generator's flux ends at ``stretch.white``, that of galaxies does not: unstretched, a copy
+    of a bright galaxy would lie far from it.
+    """
     side = min(_PIXEL_SIDE, pixels.shape[-1])
+
+    def unit(block: Tensor) -> Tensor:
+        if block.dtype == torch.uint8:
+            return block.float() / 255
+        return (to_network(block, stretch) + 1) / 2
+
     pieces = [
-        torch.nn.functional.adaptive_avg_pool2d(block.float() / scale, side)
-        for block in pixels.split(_BATCH)
+        torch.nn.functional.adaptive_avg_pool2d(unit(block), side) for block in pixels.split(_BATCH)
     ]
     return torch.cat(pieces)
 
 
 def _spread(features: np.ndarray) -> float:
-    """Mean distance between two different rows."""
+    """Mean distance between two different rows, of at most `_MOST_SPREAD` evenly spaced ones."""
+    if len(features) > _MOST_SPREAD:
+        features = features[np.linspace(0, len(features) - 1, _MOST_SPREAD).round().astype(int)]
     rows = torch.from_numpy(features)
     distances = torch.pdist(rows) if len(rows) > 1 else torch.zeros(1)
     return float(distances.mean())

@@ -29,7 +29,8 @@ def write_synthetic_set(
     as_set = choices.out.suffix.lower() in HDF5_ENDINGS
     if not as_set:
         _refuse_what_png_cannot_hold(loaded)
-    scorer = Scorer(loaded, by=choices.by) if choices.by or choices.scores else None
+    names = SCORE_NAMES if choices.scores else (choices.by,) if choices.by else ()
+    scorer = Scorer(loaded, by=choices.by, names=names) if names else None
     needed = -(-choices.count // choices.keep) if choices.keep < 1 else choices.count
     images: list[torch.Tensor] = []
     scores: list[np.ndarray | None] = []
@@ -39,13 +40,14 @@ def write_synthetic_set(
         table = None if scorer is None else scorer.score(index, made)
         if choices.by is not None:
             assert table is not None
-            rows = chosen_rows(table, choices.by, choices.count)
+            judged = table[:, names.index(choices.by)]
+            rows = chosen_rows(judged, choices.count)
             name = loaded.class_names[index]
             removed[name] = {
                 "generated": len(made),
                 "kept": len(rows),
                 "by": choices.by,
-                "least_score_kept": float(table[rows, SCORE_NAMES.index(choices.by)].min()),
+                "least_score_kept": float(judged[rows].min()),
             }
             made, table = made[torch.from_numpy(rows)], table[rows]
         images.append(made)
@@ -54,13 +56,14 @@ def write_synthetic_set(
     if removed:
         image_set.provenance["generator"]["filter"] = removed
     if scorer is not None:
-        image_set = _with_scores(image_set, [table for table in scores if table is not None])
+        tables = [table for table in scores if table is not None]
+        image_set = _with_scores(image_set, scorer.names, tables)
     if as_set:
         write_hdf5(image_set, choices.out, overwrite=choices.overwrite)
     else:
         _write_folder(image_set, choices.out, overwrite=choices.overwrite)
-    names = ", ".join(loaded.class_names[index] for index in classes)
-    sentence = f"{choices.out}: {len(image_set)} images of {names}"
+    listed = ", ".join(loaded.class_names[index] for index in classes)
+    sentence = f"{choices.out}: {len(image_set)} images of {listed}"
     for name, how in removed.items():
         sentence += (
             f"; {name}: the best {how['kept']} of {how['generated']} by {how['by']}, "
@@ -101,13 +104,13 @@ def write_interpolation(
     return {"out": str(choices.out), "sentence": sentence}
 
 
-def _with_scores(image_set: ImageSet, tables: list[np.ndarray]) -> ImageSet:
+def _with_scores(image_set: ImageSet, names: tuple[str, ...], tables: list[np.ndarray]) -> ImageSet:
     import dataclasses
 
     return dataclasses.replace(
         image_set,
         features=np.concatenate(tables).astype(np.float32),
-        feature_names=SCORE_NAMES,
+        feature_names=names,
     )
 
 

@@ -1,10 +1,10 @@
-"""Three scores of each generated image, and choosing the best by one of them.
+"""Up to three scores of each generated image, and choosing the best by one of them.
 
 A generator makes good and bad images; a judge that never saw them can throw out the bad. Too
 strict a choice returns what the judge already knows, so the share is stated with the set.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,22 +31,44 @@ _MOST_COMPARED = 100  # training images whose own nearest neighbour is looked fo
 class Scorer:
     """Scores images of one generator.
 
-    The training images are read again from the set that the checkpoint names, and checked
-    against the fingerprints that it holds. A generator of one class has no classifier, so its
-    images have NaN in that column.
+    Only what ``names`` needs is read and computed: the discriminator's logits need the checkpoint
+    alone. For the others the training images are read again from the set that the checkpoint
+    names, and checked against the fingerprints that it holds. A generator of one class has no
+    classifier, so its images have NaN in that column.
+
+    Parameters
+    ----------
+    loaded
+        The generator.
+    by
+        Score that images are to be chosen by.
+    names
+        Scores to compute, of `SCORE_NAMES`: the columns of `score`.
 
     Raises
     ------
     InputError
-        If the images are to be chosen ``by`` a classifier that there cannot be.
+        If the images are to be chosen ``by`` a classifier that there cannot be, or the training
+        images are needed and not there.
     """
 
-    def __init__(self, loaded: LoadedGenerator, *, by: str | None = None) -> None:
+    def __init__(
+        self,
+        loaded: LoadedGenerator,
+        *,
+        by: str | None = None,
+        names: Sequence[str] = SCORE_NAMES,
+    ) -> None:
         assert loaded.checkpoint is not None
-        self.loaded = loaded
-        self.discriminator = load_discriminator(loaded)
-        self.train = training_images(loaded, loaded.checkpoint)
+        self.loaded, self.names = loaded, tuple(names)
         self.probabilities: Callable[[Tensor], np.ndarray] | None = None
+        if "discriminator" in names:
+            self.discriminator = load_discriminator(loaded)
+        if not {"classifier", "distance"} & set(names):
+            return
+        self.train = training_images(loaded, loaded.checkpoint)
+        if "classifier" not in names:
+            return
         if len(np.unique(self.train.labels)) > 1:
             extractor = trained_extractor(
                 loaded.checkpoint,
@@ -63,17 +85,18 @@ class Scorer:
             )
 
     def score(self, index: int, images: Tensor) -> np.ndarray:
-        """(n, 3) float64 scores of (n, C, S, S) stored pixels of class ``index``."""
-        return np.stack(
-            [
-                self._logits(index, images),
-                np.full(len(images), np.nan)
-                if self.probabilities is None
-                else self.probabilities(images)[:, index],
-                self._distances(index, images),
-            ],
-            axis=1,
-        )
+        """(n, len(names)) float64 scores of (n, C, S, S) stored pixels of class ``index``."""
+        measures = {
+            "discriminator": self._logits,
+            "classifier": self._certainties,
+            "distance": self._distances,
+        }
+        return np.stack([measures[name](index, images) for name in self.names], axis=1)
+
+    def _certainties(self, index: int, images: Tensor) -> np.ndarray:
+        if self.probabilities is None:
+            return np.full(len(images), np.nan)
+        return self.probabilities(images)[:, index]
 
     @torch.no_grad()
     def _logits(self, index: int, images: Tensor) -> np.ndarray:
@@ -92,7 +115,7 @@ class Scorer:
     def _distances(self, index: int, images: Tensor) -> np.ndarray:
         twin = int(self.train.mirror_permutation()[index])
         shown = self.train.of_classes(sorted({index, twin}))
-        pixels, labels = thumbnails(shown.pixels), shown.labels
+        pixels, labels = thumbnails(shown.pixels, shown.stretch), shown.labels
         own = np.flatnonzero(labels == index)
         usual = []
         for row in own[:_MOST_COMPARED]:
@@ -100,13 +123,13 @@ class Scorer:
             rest = views_of_class(pixels[torch.from_numpy(others)], labels[others], index, twin)
             usual.append(nearest_distance(pixels[row : row + 1], rest)[0])
         references = views_of_class(pixels, labels, index, twin)
-        distances = nearest_distance(thumbnails(images), references)
+        distances = nearest_distance(thumbnails(images, shown.stretch), references)
         return (distances / torch.stack(usual).median().clamp_min(1e-12)).double().numpy()
 
 
-def chosen_rows(table: np.ndarray, by: str, count: int) -> np.ndarray:
-    """Rows of the ``count`` highest scores, in their own order."""
-    order = np.argsort(-table[:, SCORE_NAMES.index(by)], kind="stable")
+def chosen_rows(scores: np.ndarray, count: int) -> np.ndarray:
+    """Rows of the ``count`` highest of (n,) scores, in their own order."""
+    order = np.argsort(-scores, kind="stable")
     return np.sort(order[:count])
 
 
@@ -127,7 +150,8 @@ def training_images(loaded: LoadedGenerator, checkpoint: Path) -> ImageSet:
         images = open_image_set(source)
     except InputError as error:
         raise InputError(
-            f"scores need the training images of {checkpoint}, named {source!r}: {error}"
+            f"these scores need the training images of {checkpoint}, named {source!r} "
+            f"(--by discriminator alone does not): {error}"
         ) from None
     position = {str(name): row for row, name in enumerate(images.ids)}
     absent = [name for name in ids if name not in position]

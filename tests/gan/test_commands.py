@@ -118,18 +118,38 @@ def test_generate_twice_gives_the_same_bytes(run_folder, tmp_path):
 
 
 def test_the_best_half_by_the_discriminator(run_folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(
-        "gan.scores.trained_extractor", lambda *a, **k: lambda pixels: pixels.float().mean((2, 3))
-    )
+    """The checkpoint alone does: nothing else is opened, trained or written."""
+
+    def refuse(*arguments, **options):
+        raise AssertionError("not needed")
+
+    monkeypatch.setattr("gan.scores.trained_extractor", refuse)
+    monkeypatch.setattr("gan.scores.training_images", refuse)
     out = tmp_path / "best.h5"
     words = [str(run_folder), "--count", "6", "--keep", "0.5", "--by", "discriminator"]
+    before = sorted(run_folder.rglob("*"))
     assert generate_main([*words, "--out", str(out)]) == 0
     assert "the best 6 of 12 by discriminator, 6 removed" in capsys.readouterr().out
     images = open_image_set(out)
-    assert images.feature_names == ("discriminator", "classifier", "distance")
+    assert images.feature_names == ("discriminator",)
     (how,) = images.provenance["generator"]["filter"].values()
     assert (how["generated"], how["kept"]) == (12, 6)
     assert images.features[:, 0].min() == pytest.approx(how["least_score_kept"], rel=1e-5)
+    assert sorted(run_folder.rglob("*")) == before
+
+
+def test_all_scores_beside_a_choice_by_distance(run_folder, tmp_path, monkeypatch):
+    words = [str(run_folder), "--count", "4", "--keep", "0.5", "--by", "distance"]
+    assert generate_main([*words, "--out", str(tmp_path / "one.h5")]) == 0  # trains nothing
+    monkeypatch.setattr(
+        "gan.scores.trained_extractor", lambda *a, **k: lambda pixels: pixels.float().mean((2, 3))
+    )
+    assert generate_main([*words, "--scores", "--out", str(tmp_path / "all.h5")]) == 0
+    one, every = (open_image_set(tmp_path / name) for name in ("one.h5", "all.h5"))
+    assert one.feature_names == ("distance",)
+    assert every.feature_names == ("discriminator", "classifier", "distance")
+    assert one.features[:, 0].tolist() == every.features[:, 2].tolist()
+    assert one.ids.tolist() == every.ids.tolist()
 
 
 def test_interpolation_writes_a_strip_and_a_film(run_folder, tmp_path):
@@ -196,14 +216,14 @@ def test_interrupted_before_the_first_step_it_can_begin_anew(
     words = ["--data", str(tiny_set_path), "--class", "0", "--out", str(tmp_path / "run"), *QUICK]
     words[-1] = "classifier"
     with monkeypatch.context() as patch:
-        patch.setattr("gan.trainer.trained_extractor", interrupted)
+        patch.setattr("gan.evaluation.trained_extractor", interrupted)
         assert train_main(words) == 130
     assert "nothing to resume; begin anew with --overwrite" in capsys.readouterr().err
 
     def features(pixels):
         return torch.nn.functional.adaptive_avg_pool2d(pixels.float(), 8).flatten(1)
 
-    monkeypatch.setattr("gan.trainer.trained_extractor", lambda *a, **k: features)
+    monkeypatch.setattr("gan.evaluation.trained_extractor", lambda *a, **k: features)
     assert train_main([*words, "--overwrite"]) == 0
 
 

@@ -8,8 +8,9 @@ import torch
 
 from fid.kernel import kernel_distance
 from galaxies.image_set import PixelsInMemory
+from galaxies.pixels import Stretch
 from galaxies.symmetry import apply_symmetry
-from gan.judge import Judge
+from gan.judge import Judge, _spread
 
 
 def corners(pixels: torch.Tensor) -> torch.Tensor:
@@ -70,3 +71,35 @@ def test_copies_of_mirrored_twins_are_copies(sides):
 
     assert judge.judge(round_, both(train)).copying > 0.95
     assert judge.judge(round_, both(test)).copying < 0.4
+
+
+def test_a_copy_that_ends_at_white_is_a_copy(sides):
+    """Generated flux is clipped at white, the centres of training galaxies are not."""
+    stretch = Stretch(black=0.0, white=2.0, softening=0.2)
+    train, validation, _ = (
+        dataclasses.replace(side, store=PixelsInMemory(side.pixels.float() / 25.5), stretch=stretch)
+        for side in sides
+    )
+    own = train.of_classes([0]).pixels
+    assert (own > stretch.white).float().mean() > 0.01
+    verdict = Judge(corners, train, validation).judge(0, own.clamp(stretch.black, stretch.white))
+    assert verdict.copying > 0.95
+    assert verdict.nearness == pytest.approx(0, abs=1e-2)
+
+
+def test_the_spread_of_a_large_class_needs_few_distances(generator):
+    rows = torch.randn(3000, 5, generator=generator, dtype=torch.float64).numpy()
+    few = rows[:900]
+    assert _spread(few) == torch.pdist(torch.from_numpy(few)).mean().item()
+    calls = []
+    pdist = torch.pdist
+
+    def counted(x):
+        calls.append(len(x))
+        return pdist(x)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "pdist", counted)
+        spread = _spread(rows)
+    assert max(calls) <= 1000
+    assert spread == pytest.approx(pdist(torch.from_numpy(rows)).mean().item(), rel=0.03)

@@ -11,12 +11,6 @@ def to_eight_bits(values: np.ndarray) -> np.ndarray:
     return np.rint(values / 257).astype(np.uint8)
 
 
-def unusable_dtype(dtype: object) -> str:
-    """What to say of an array of images whose dtype is neither uint8 nor float32."""
-    advice = "; galaxy-set pack --scale-16-bit divides by 257" if str(dtype) == "uint16" else ""
-    return f"images are {dtype}; uint8 or float32 flux is needed{advice}"
-
-
 def bits_per_channel(image: Image.Image) -> int:
     """16 where Pillow reads 16-bit colour into an 8-bit mode, else 8."""
     tags: Any = getattr(image, "tag_v2", None)

@@ -17,8 +17,9 @@ import h5py
 import numpy as np
 import torch
 
+from galaxies.arrays import labels_of_array, native_dtype, unique_ids, unusable_dtype
 from galaxies.atomic import whole_file
-from galaxies.eight_bits import to_eight_bits, unusable_dtype
+from galaxies.eight_bits import to_eight_bits
 from galaxies.errors import InputError
 from galaxies.hdf5_file import writable_hdf5
 from galaxies.image_set import ImageSet
@@ -27,7 +28,6 @@ from galaxies.published import recognise_galaxy10, refuse_foreign_names
 from galaxies.resize import centre_of
 
 SCHEMA_VERSION = 1
-MOST_CLASSES = 100_000
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf")
 _DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
@@ -67,6 +67,7 @@ class PixelsInHdf5:
             block = block[..., None]
         if self.scale_16_bit:
             block = to_eight_bits(block)
+        block = block.astype(_NAMES[self.dtype], copy=False)
         if len(unique) != len(rows) or not np.array_equal(unique, rows):
             block = block[inverse]
         return torch.from_numpy(np.ascontiguousarray(block.transpose(0, 3, 1, 2)))
@@ -110,7 +111,7 @@ def read_hdf5(path: Path, *, scale_16_bit: bool = False, crop: int | None = None
         images = file["images"]
         if images.ndim not in (3, 4):
             raise InputError(f"{path}: images are {images.shape}; (N, H, W, C) is needed")
-        labels = _read_labels(file[label_key], path)
+        labels = labels_of_array(file[label_key][()], str(path))
         count, height, width = images.shape[:3]
         channels = images.shape[3] if images.ndim == 4 else 1
         if len(labels) != count:
@@ -119,11 +120,11 @@ def read_hdf5(path: Path, *, scale_16_bit: bool = False, crop: int | None = None
         class_names = _attribute(file, "class_names")
         if class_names is None:
             class_names = recognised.class_names if recognised else _numbered(labels)
-        scaled = scale_16_bit and images.dtype == np.uint16
-        try:
-            dtype = _DTYPES["uint8" if scaled else str(images.dtype)]
-        except KeyError:
-            raise InputError(f"{path}: {unusable_dtype(images.dtype)}") from None
+        native = native_dtype(images.dtype)
+        scaled = scale_16_bit and native == np.uint16
+        dtype = torch.uint8 if scaled else _DTYPES.get(str(native))
+        if dtype is None:
+            raise InputError(f"{path}: {unusable_dtype(native)}")
         stretch = _attribute(file, "stretch")
         ids = _strings(file, "ids")
         try:
@@ -133,7 +134,7 @@ def read_hdf5(path: Path, *, scale_16_bit: bool = False, crop: int | None = None
                 store=centre_of(store, crop),
                 labels=labels,
                 class_names=tuple(class_names),
-                ids=ordinal_ids(count) if ids is None else ids,
+                ids=ordinal_ids(count) if ids is None else unique_ids(ids, "ids"),
                 split=file["split"][:].astype(np.int8) if "split" in file else None,
                 group=_strings(file, "group"),
                 features=file["features"][:].astype(np.float32)
@@ -305,22 +306,6 @@ def _refuse_groups(file: h5py.File, path: Path) -> None:
     for name in ("images", "ans", "labels", "split", "ids", "group", "features"):
         if name in file and not isinstance(file[name], h5py.Dataset):
             raise InputError(f"{path}: {name!r} is a group of datasets; a dataset is needed")
-
-
-def _read_labels(dataset: h5py.Dataset, path: Path) -> np.ndarray:
-    labels = dataset[:]
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
-        raise InputError(
-            f"{path}: labels are {labels.dtype} of shape {labels.shape}; (N,) integers are needed"
-        )
-    if labels.min(initial=0) < 0:
-        raise InputError(f"{path}: labels must not be negative, the least is {labels.min()}")
-    if labels.max(initial=0) >= MOST_CLASSES:
-        raise InputError(
-            f"{path}: labels count classes from 0, but the largest is {labels.max()}: are these "
-            "identifiers?"
-        )
-    return labels.astype(np.int64)
 
 
 def _attribute(file: h5py.File, name: str) -> Any:

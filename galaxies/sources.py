@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from galaxies.arrays import labels_of_array, native_dtype, unique_ids, unusable_dtype
 from galaxies.catalogue import Catalogue, CatalogueColumns, read_catalogue
-from galaxies.eight_bits import to_eight_bits, unusable_dtype
+from galaxies.eight_bits import to_eight_bits
 from galaxies.errors import InputError
-from galaxies.hdf5 import HDF5_ENDINGS, MOST_CLASSES, ordinal_ids, read_hdf5
+from galaxies.hdf5 import HDF5_ENDINGS, ordinal_ids, read_hdf5
 from galaxies.image_files import (
     BadImageError,
     Decoding,
@@ -158,7 +159,7 @@ def _open_npz(path: Path, *, scale_16_bit: bool, crop: int | None) -> ImageSet:
     image_key = next((key for key in ("images", "x") if key in found), None)
     if image_key is None or label_key is None:
         raise InputError(f"{path} needs arrays 'images' and 'labels' (found: {', '.join(found)})")
-    images, labels = found[image_key], found[label_key]
+    images, labels = found[image_key], labels_of_array(found[label_key], str(path))
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or len(images) != len(labels):
@@ -166,19 +167,11 @@ def _open_npz(path: Path, *, scale_16_bit: bool, crop: int | None) -> ImageSet:
             f"{path}: images are {images.shape}, labels {labels.shape}; "
             "(N, H, W, C) and (N,) are needed"
         )
+    images = images.astype(native_dtype(images.dtype), copy=False)
     if images.dtype == np.uint16 and scale_16_bit:
         images = to_eight_bits(images)
     if images.dtype not in (np.uint8, np.float32):
         raise InputError(f"{path}: {unusable_dtype(images.dtype)}")
-    if labels.dtype.kind not in "iu" or labels.ndim != 1:
-        raise InputError(f"{path}: labels must be (N,) integers")
-    if labels.min(initial=0) < 0:
-        raise InputError(f"{path}: labels must not be negative")
-    if labels.max(initial=0) >= MOST_CLASSES:
-        raise InputError(
-            f"{path}: labels count classes from 0, but the largest is {labels.max()}: are these "
-            "identifiers?"
-        )
     names = found.get("class_names")
     count = int(labels.max(initial=-1)) + 1
     split = found.get("split")
@@ -188,11 +181,13 @@ def _open_npz(path: Path, *, scale_16_bit: bool, crop: int | None) -> ImageSet:
     store = PixelsInMemory(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
     return ImageSet(
         store=centre_of(store, crop),
-        labels=labels.astype(np.int64),
+        labels=labels,
         class_names=tuple(f"class {index}" for index in range(count))
         if names is None
         else tuple(str(name) for name in names),
-        ids=found["ids"].astype(str) if "ids" in found else ordinal_ids(len(images)),
+        ids=unique_ids(found["ids"].astype(str), str(path))
+        if "ids" in found
+        else ordinal_ids(len(images)),
         split=None if split is None else split.astype(np.int8),
         group=None if group is None else group.astype(str),
         provenance={"source": str(path)},

@@ -146,7 +146,7 @@ def _read_fits(path: Path) -> Columns:
             if not tables:
                 raise InputError(
                     f"{path} holds no table (it has {len(units)} header units, none of them a "
-                    "table); pack images with galaxy-set pack"
+                    "table); images belong into HDF5 or .npz as float32, for galaxy-set pack"
                 )
             data = tables[0].data
             columns: Columns = {}

@@ -155,12 +155,19 @@ IMAGES = np.zeros((6, 8, 8, 3), np.uint8)
         ({"ans": np.zeros(6, int)}, "no dataset 'images' (found: ans)"),
         ({"images": IMAGES}, "no dataset 'ans'"),
         ({"images": IMAGES, "ans": np.zeros(5, int)}, "6 images but 5 labels"),
-        ({"images": IMAGES, "ans": np.zeros(6)}, "(N,) integers are needed"),
+        ({"images": IMAGES, "ans": np.full(6, 0.5)}, "(N,) integers are needed"),
+        ({"images": IMAGES, "ans": np.full((6, 2), 0.5)}, "p.argmax(axis=1)"),
+        ({"images": IMAGES, "ans": np.zeros((6, 2))}, "(N,) integers are needed"),
+        ({"images": IMAGES, "ans": np.int64(3)}, "labels are int64 of shape ()"),
         ({"images": IMAGES, "ans": np.full(6, -1)}, "labels"),
         ({"images": IMAGES, "ans": np.zeros(6, int), "ids": np.arange(4)}, "6 images but 4 ids"),
+        (
+            {"images": IMAGES, "ans": np.zeros(6, int), "ids": np.arange(6) // 2 * 2},
+            "3 ids stand at more than one image, such as 0",
+        ),
         ({"images": IMAGES[..., 0, 0], "ans": np.zeros(6, int)}, "(N, H, W, C) is needed"),
         ({"images": IMAGES[:, :4], "ans": np.zeros(6, int)}, "square ones are needed"),
-        ({"images": IMAGES.astype(float), "ans": np.zeros(6, int)}, "images are float64"),
+        ({"images": IMAGES.astype(float), "ans": np.zeros(6, int)}, "images.astype('float32')"),
         ({"images": np.zeros((6, 8, 8, 12), np.uint8), "ans": np.zeros(6, int)}, "12 channels"),
         ({"images": IMAGES, "ans": np.zeros(6, int), "split": np.full(6, 7)}, "values other than"),
         ({"images": IMAGES, "ans": np.zeros(6, int), "split": np.full(6, b"train")}, "wrong type"),
@@ -213,8 +220,13 @@ def test_damage_inside_a_whole_hdf5_file(refused, tiny_set, tmp_path):
     [
         ({"images": IMAGES}, "needs arrays 'images' and 'labels' (found: images)"),
         ({"images": IMAGES, "labels": np.zeros(4, int)}, "(N, H, W, C) and (N,) are needed"),
-        ({"images": IMAGES, "labels": np.zeros(6)}, "(N,) integers"),
+        ({"images": IMAGES, "labels": np.full(6, np.nan)}, "(N,) integers"),
+        ({"images": IMAGES, "labels": np.int64(3)}, "labels are int64 of shape ()"),
         ({"images": IMAGES.astype(int), "labels": np.zeros(6, int)}, "images are int64"),
+        (
+            {"images": IMAGES, "labels": np.zeros(6, int), "ids": np.array(["a", "b"] * 3)},
+            "2 ids stand at more than one image, such as a",
+        ),
     ],
 )
 def test_bad_npz(refused, tmp_path, arrays, complaint):

@@ -29,10 +29,7 @@ def write_card(
         f"{description.shape.size}x{description.shape.size} images of "
         f"{description.shape.channels} channels, trained by `gan-train` of galaxy-augment.",
         "",
-        f"![samples](samples/step-{best['step'] or last:07d}.png)",
-        "",
-        "One row per class in the order below, three rows for each chosen class.",
-        "",
+        *_pictures(rows, best),
         "## Data",
         "",
         f"Source: `{data.source}`, training split only"
@@ -84,13 +81,26 @@ def write_card(
     write_text(folder / CARD, "\n".join(lines))
 
 
+def _pictures(rows: list[dict[str, Any]], best: dict[str, Any]) -> list[str]:
+    """Those of the kept step; nothing where a run was stopped before its first evaluation."""
+    if not any(row["kind"] == "evaluation" and row["step"] == best["step"] for row in rows):
+        return []
+    return [
+        f"![samples](samples/step-{best['step']:07d}.png)",
+        "",
+        "One row per class in the order below, three rows for each chosen class.",
+        "",
+    ]
+
+
 def _quality(rows: list[dict[str, Any]], best: dict[str, Any], chosen: list[str]) -> list[str]:
     row = next(
         (r for r in rows if r["kind"] == "evaluation" and r["step"] == best["step"] and "kid" in r),
         None,
     )
     if row is None:
-        return [f"Not judged; the weights of step {best['step']} were kept."]
+        kept = rows[-1]["step"] if best["rank"] is None and rows else best["step"]
+        return [f"Not judged; the weights of step {kept} were kept."]
     table = [
         f"Weights of step {best['step']}, chosen by KID against the validation split on features "
         "of a classifier trained on the training split. KID 0 is perfect; diversity 1 is that of "

@@ -3,7 +3,8 @@
 ``config.json`` the command, the recipe's parts and the data; ``weights.safetensors`` the chosen
 generator and discriminator; ``state.pt`` everything that exact resume needs (tensors and plain
 values alone, loaded with ``weights_only=True``); ``log.jsonl`` one line per look;
-``training_images.json`` fingerprints and ids of the training images; ``samples/``, ``card.md``.
+``training_images.json`` fingerprints and ids of the training images; ``samples/``, ``card.md``;
+with ``--snapshots`` the weights of every evaluation in ``snapshots/``.
 Every file is written whole and renamed. The weights are written before the state, so a run
 killed between the two repeats, bit by bit, what led to those weights.
 """
@@ -28,6 +29,7 @@ from gan.recipes import Parts
 
 CONFIG, WEIGHTS, STATE, LOG = "config.json", "weights.safetensors", "state.pt", "log.jsonl"
 TRAINING_IMAGES, SAMPLES, CARD = "training_images.json", "samples", "card.md"
+SNAPSHOTS = "snapshots"
 FORMAT = 1
 
 LATER_PARTS: dict[str, Any] = {"augment_watch": "sign"}
@@ -58,6 +60,11 @@ class DataDescription:
         Black, white and softening of float32 flux.
     digest : str
         Hash over the fingerprints of the training images.
+    labels_digest : str
+        Hash over their labels; empty in the checkpoints of earlier versions.
+    judging_digest : str
+        Hash over the fingerprints and labels of the images that are not trained on but steer the
+        run: held-out ones, and what else its judge learns from; empty in earlier versions.
     """
 
     source: str
@@ -69,6 +76,8 @@ class DataDescription:
     size_before: int
     stretch: dict[str, float] | None
     digest: str
+    labels_digest: str = ""
+    judging_digest: str = ""
 
     @property
     def flux_stretch(self) -> Stretch | None:
@@ -124,6 +133,12 @@ def read_description(folder: Path) -> RunDescription:
         parts["augment"] = tuple(parts["augment"])
         for name, value in LATER_PARTS.items():
             parts.setdefault(name, value)
+        missing = [field.name for field in dataclasses.fields(Parts) if field.name not in parts]
+        if missing:
+            raise InputError(
+                f"{path} records no {', '.join(missing)}: another version began this run, and "
+                "this one cannot tell how"
+            )
         data = dict(stored["data"])
         for name in ("class_names", "made", "chosen", "counts"):
             data[name] = tuple(data[name])
@@ -150,22 +165,33 @@ def is_run(folder: Path) -> bool:
     return isinstance(stored, dict) and "recipe_parts" in stored
 
 
-def write_weights(folder: Path, weights: dict[str, Tensor], step: int) -> None:
-    """Write the chosen ``generator.*`` and ``discriminator.*`` tensors."""
+def write_weights(path: Path, weights: dict[str, Tensor], step: int) -> None:
+    """Write ``generator.*`` and ``discriminator.*`` tensors to a file of `weights_path`."""
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
-    with whole_file(folder / WEIGHTS, overwrite=True) as temporary:
+    with whole_file(path, overwrite=True) as temporary:
         save_file(tensors, temporary, metadata={"step": str(step)})
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Read ``weights.safetensors``; nothing in it can run.
+def weights_path(folder: Path, step: int | None = None) -> Path:
+    """The chosen weights, or the snapshot of an evaluation."""
+    return folder / WEIGHTS if step is None else folder / SNAPSHOTS / f"{step:07d}.safetensors"
+
+
+def read_weights(folder: Path, step: int | None = None) -> dict[str, Tensor]:
+    """Read ``weights.safetensors``, or the snapshot of ``step``; nothing in it can run.
 
     Raises
     ------
     InputError
         If the file is absent or damaged.
     """
-    path = folder / WEIGHTS
+    path = weights_path(folder, step)
+    if step is not None and not path.is_file():
+        kept = ", ".join(map(str, snapshot_steps(folder)))
+        raise InputError(
+            f"{folder} holds no snapshot of step {step}; "
+            + (f"it holds: {kept}" if kept else "gan-train keeps them with --snapshots")
+        )
     if not path.is_file():
         raise InputError(
             f"{folder} holds no {WEIGHTS} yet: the run has not come to its first evaluation"
@@ -176,9 +202,15 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} is damaged ({error}); train or copy it anew") from None
 
 
-def weights_sha256(folder: Path) -> str:
-    """Digest of ``weights.safetensors``, the identity of the generator."""
-    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+def snapshot_steps(folder: Path) -> list[int]:
+    """Steps of which ``--snapshots`` kept the weights."""
+    names = (path.stem for path in (folder / SNAPSHOTS).glob("*.safetensors"))
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def weights_sha256(folder: Path, step: int | None = None) -> str:
+    """Digest of the weights' file, the identity of the generator."""
+    return hashlib.sha256(weights_path(folder, step).read_bytes()).hexdigest()
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:

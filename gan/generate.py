@@ -30,6 +30,8 @@ class GenerateConfig:
         tyro.conf.UseAppendAction[tuple[str, ...]], tyro.conf.arg(name="class", metavar="CLASS")
     ] = ()
     """Class to generate, by index or name; may be repeated. Default: those of the training."""
+    step: int | None = None
+    """Step of a snapshot that `gan-train --snapshots` kept, instead of the chosen weights."""
     count: int = 500
     """Images per class."""
     out: Path | None = None
@@ -51,8 +53,8 @@ class GenerateConfig:
     """Write a film strip (strip.png) and a film (film.gif) that walk through latents instead."""
     overwrite: bool = False
     """Replace --out."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto`: CUDA where there is one."""
+    device: Annotated[str, tyro.conf.arg(metavar="{auto,cpu,cuda,cuda:N}")] = "auto"
+    """`auto`: CUDA where there is one; `cuda:1` is the second."""
     json: bool = False
     """Print one JSON object on stdout."""
 
@@ -85,7 +87,7 @@ def run(config: GenerateConfig) -> None:
             f"--interpolation writes a folder of pictures; {config.out} is named like a set"
         )
     refuse_existing(config.out, overwrite=config.overwrite, marks=() if is_file else MARKS)
-    loaded = load_generator(config.checkpoint, choose_device(config.device))
+    loaded = load_generator(config.checkpoint, choose_device(config.device), config.step)
     classes = [loaded.class_index(name) for name in config.classes or loaded.training_classes]
     if len(set(classes)) != len(classes):
         raise InputError(f"--class names a class twice: {', '.join(config.classes)}")

@@ -6,6 +6,8 @@ numbers are drawn into static buffers before each replay, so eager and captured 
 same ones.
 """
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -33,8 +35,8 @@ class EagerStepper:
 class GraphStepper:
     """Captures each kind of step (plain, penalised) after real warm-up steps, then replays it.
 
-    When a capture fails, the steps go on eagerly and ``reason`` says why; nothing is lost,
-    since a capture computes nothing.
+    When a capture fails, the steps of that kind go on eagerly and ``reason`` says why; nothing is
+    lost, since a capture computes nothing.
     """
 
     def __init__(self, step: TrainingStep) -> None:
@@ -43,13 +45,20 @@ class GraphStepper:
         self._warmed = {True: 0, False: 0}
         self._pool: Any = None
         self._stream = torch.cuda.Stream(step.device)
-        self.reason: str | None = None
+        self._reasons: dict[bool, str] = {}
+
+    @property
+    def reason(self) -> str | None:
+        """Why some steps are not captured, for each kind of them; ``None`` where nothing failed."""
+        kinds = {False: "plain", True: "penalised"}
+        told = [f"{kinds[kind]} steps: {why}" for kind, why in sorted(self._reasons.items())]
+        return "; ".join(told) or None
 
     @property
     def name(self) -> str:
         """How steps run now."""
         if self.reason:
-            return f"eager ({self.reason})"
+            return f"CUDA graphs, but {self.reason}" if self._graphs else f"eager ({self.reason})"
         return "CUDA graphs" if self._graphs else "eager (warming up)"
 
     def advance(self, number: int) -> None:
@@ -57,7 +66,8 @@ class GraphStepper:
         penalised = self._step.is_penalised(number)
         self._step.draw()
         graph = self._graphs.get(penalised)
-        if graph is None and self.reason is None and self._warmed[penalised] >= WARM_UP_STEPS:
+        failed = penalised in self._reasons
+        if graph is None and not failed and self._warmed[penalised] >= WARM_UP_STEPS:
             graph = self._capture(penalised)
         if graph is not None:
             graph.replay()
@@ -76,7 +86,8 @@ class GraphStepper:
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
                 self._step.run(penalised)
         except RuntimeError as error:
-            self.reason = "capture failed: " + str(error).strip().splitlines()[0][:200]
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            self._reasons[penalised] = f"capture failed: {lines[0][:200]}"
             torch.cuda.synchronize(self._step.device)
             return None
         self._pool = self._pool or graph.pool()
@@ -90,3 +101,19 @@ def make_stepper(step: TrainingStep, graphs: bool | None) -> EagerStepper | Grap
     if usable and graphs is not False:
         return GraphStepper(step)
     return EagerStepper(step)
+
+
+@contextlib.contextmanager
+def fast_kernels(device: torch.device) -> Iterator[None]:
+    """On CUDA: kernels chosen by timing, and TF32; afterwards as before, for other trainings."""
+    if device.type != "cuda":
+        yield
+        return
+    benchmark, matmul = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.benchmark = True  # shapes never change
+    torch.set_float32_matmul_precision("high")
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = benchmark
+        torch.set_float32_matmul_precision(matmul)

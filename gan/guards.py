@@ -27,6 +27,12 @@ COPYING = 0.6
 COPYING_NEARNESS = 0.6
 WRONG_CLASS = 0.5
 
+EARLIER = "train for fewer --steps (--snapshots keeps every evaluation, for gan-generate --step)"
+MORE_AUGMENTATION = (
+    "augment more (recipe tail: lower --augment-target, or --augment-target 0 "
+    "--augment-probability 0.5)"
+)
+
 
 def discriminator_has_won(rows: Sequence[dict[str, Any]]) -> str | None:
     """Look at the last training rows of the log."""
@@ -45,8 +51,8 @@ def discriminator_has_won(rows: Sequence[dict[str, Any]]) -> str | None:
         f"the discriminator has won: for {WON_LOOKS} looks it told every image "
         f"(logits {recent[-1]['logit_real']:+.1f} real, {recent[-1]['logit_fake']:+.1f} "
         "generated), "
-        "so the generator learns nothing; raise --r1 or --augment-probability, or lower "
-        "--discriminator-learning-rate"
+        "so the generator learns nothing; raise --r1, lower --discriminator-learning-rate, or "
+        f"{MORE_AUGMENTATION}"
     )
 
 
@@ -70,7 +76,7 @@ def has_collapsed(name: str, verdict: Verdict) -> str | None:
         return None
     return (
         f"class {name!r} has collapsed: its images differ by {100 * verdict.diversity:.0f} % of "
-        "what real ones do; take an earlier checkpoint, lower --chosen-share, or raise --r1"
+        f"what real ones do; {EARLIER}, lower --chosen-share, or raise --r1"
     )
 
 
@@ -81,8 +87,8 @@ def has_memorised(name: str, verdict: Verdict) -> str | None:
     return (
         f"class {name!r} is being copied: generated images lie at {verdict.nearness:.2f} of the "
         "distance that held-out images keep from the training images, and nearest to those "
-        f"{100 * verdict.copying:.0f} % more often than chance; take an earlier checkpoint or "
-        "raise --augment-probability"
+        f"{100 * verdict.copying:.0f} % more often than chance; {EARLIER}, or "
+        f"{MORE_AUGMENTATION}"
     )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from galaxies.image_set import ImageSet
@@ -35,14 +36,11 @@ def trained_extractor(
 
 def why_no_judge(preparation: Preparation, *, has_features: bool) -> str | None:
     """What keeps the images of this run from being judged; ``None`` where nothing does."""
-    if preparation.validation is None:
+    if preparation.judge_validation is None:
         return "the set has no validation images"
-    held_out = preparation.validation.counts()
+    held_out = preparation.judge_validation.counts()
     if not any(held_out[index] >= LEAST_VALIDATION for index in preparation.chosen):
         return f"the chosen classes have fewer than {LEAST_VALIDATION} validation images"
-    if len(preparation.made) < 2 and not has_features:
-        return (
-            "one class alone teaches a classifier nothing, so there is no judge (--scope all "
-            "has one)"
-        )
+    if len(np.unique(preparation.judge_train.labels)) < 2 and not has_features:
+        return "the set has one class, which teaches a classifier nothing, so there is no judge"
     return None

@@ -2,10 +2,8 @@
 
 import dataclasses
 import hashlib
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,22 +11,14 @@ import torch
 from galaxies.device import choose_device
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
-from gan.build import NetworkShape, build_discriminator, build_generator, parameter_count
+from gan.build import NetworkShape
 from gan.checkpoint import DataDescription
 from gan.networks import check_size
 from gan.overfitting import HeldOutImages, has_held_out_images
 from gan.recipes import SIGN_TARGET, Parts, resolve_parts
 from gan.step import Schedule, TrainingStep
 from gan.training_config import TrainConfig, default_width
-from gan.training_data import prepare_training_data, resize_set
-
-BF16_GAIN = 0.9
-"""bfloat16 is taken on a CPU where it needs less than this share of the float32 time."""
-
-TRIAL_BATCH = 8
-
-TRIALS = 3
-"""So often either precision is timed."""
+from gan.training_data import LEAST_IMAGES, prepare_training_data, resize_set
 
 
 @dataclass(frozen=True)
@@ -41,6 +31,11 @@ class Preparation:
         Training images of the made classes, at the network's size, in memory.
     validation : ImageSet or None
         Held-out images of the same classes and size.
+    judge_train, judge_validation : ImageSet
+        What a judge is made from and judges by: of all classes of the set, whatever the generator
+        makes, for one class alone teaches a classifier nothing.
+    left_out : dict of str to int
+        Classes that have too few training images to be made, and how many they have.
     parts, shape, schedule, data
         What is trained on what.
     fingerprints, ids : list of str
@@ -49,6 +44,9 @@ class Preparation:
 
     train: ImageSet
     validation: ImageSet | None
+    judge_train: ImageSet
+    judge_validation: ImageSet | None
+    left_out: dict[str, int]
     parts: Parts
     shape: NetworkShape
     schedule: Schedule
@@ -95,21 +93,28 @@ def prepare(config: TrainConfig, images: ImageSet) -> Preparation:
     _refuse_late_class(parts, config.size)
     width = config.width or default_width(config.recipe, choose_device(config.device).type)
     side = images.side("train")
-    present = [int(index) for index in np.flatnonzero(side.counts() >= 2)]
+    counts = side.counts()
+    present = [int(index) for index in np.flatnonzero(counts >= LEAST_IMAGES)]
     for index in chosen:
         if index not in present:
             raise InputError(
-                f"class {images.class_names[index]!r} has {side.counts()[index]} training images; "
-                "at least 2 are needed"
+                f"class {images.class_names[index]!r} has {counts[index]} training images; "
+                f"at least {LEAST_IMAGES} are needed"
             )
     made = chosen if config.scope == "class" else present
-    train = side.select(np.isin(side.labels, made))
+    train = _of_classes(side, made)
     fingerprints = train.fingerprints().tolist()
-    validation = None
-    if images.split is not None and (images.split == 1).any():
-        held_out = images.side("validation")
-        validation = held_out.select(np.isin(held_out.labels, made))
-        validation = resize_set(validation, config.size).in_memory() if len(validation) else None
+    sized_train = _sized(train, config.size)
+    has_validation = images.split is not None and bool((images.split == 1).any())
+    held_out = images.side("validation") if has_validation else None
+    validation = None if held_out is None else _of_classes(held_out, made)
+    validation = _sized(validation, config.size) if validation else None
+    judge_train, judge_validation = sized_train, validation
+    judged = made
+    if made != present and config.judge != "none" and held_out is not None:
+        judged = present
+        judge_train = _sized(_of_classes(side, judged), config.size)
+        judge_validation = _sized(_of_classes(held_out, judged), config.size)
     if _watches_held_out(parts) and not has_held_out_images(validation, made):
         if config.augment_watch == "held-out":
             raise InputError(
@@ -117,21 +122,33 @@ def prepare(config: TrainConfig, images: ImageSet) -> Preparation:
                 "galaxy-set split makes a validation side, or pass --augment-watch sign"
             )
         parts = dataclasses.replace(parts, augment_watch="sign", augment_target=SIGN_TARGET)
-    digest = hashlib.sha256("".join(fingerprints).encode()).hexdigest()
+    others = _of_classes(side, [index for index in judged if index not in made])
+    judges = [others] if held_out is None else [others, _of_classes(held_out, judged)]
     data = DataDescription(
         source=str(config.data),
         class_names=images.class_names,
         made=tuple(made),
         chosen=tuple(chosen),
-        counts=tuple(int(train.counts()[index]) for index in made),
+        counts=tuple(int(counts[index]) for index in made),
         mirror_pairs=images.mirror_pairs or (),
         size_before=images.size,
         stretch=None if images.stretch is None else dict(images.stretch.__dict__),
-        digest=digest,
+        digest=_digest("".join(fingerprints)),
+        labels_digest=_digest(str(train.labels.tolist())),
+        judging_digest=_digest(
+            *(str([part.labels.tolist(), part.fingerprints().tolist()]) for part in judges)
+        ),
     )
     return Preparation(
-        train=resize_set(train, config.size).in_memory(),
+        train=sized_train,
         validation=validation,
+        judge_train=judge_train,
+        judge_validation=judge_validation,
+        left_out={
+            images.class_names[index]: int(counts[index])
+            for index in range(len(images.class_names))
+            if config.scope == "all" and index not in present
+        },
         parts=parts,
         shape=NetworkShape(len(made), images.channels, config.size, width),
         schedule=Schedule(
@@ -141,6 +158,18 @@ def prepare(config: TrainConfig, images: ImageSet) -> Preparation:
         fingerprints=fingerprints,
         ids=[str(name) for name in train.ids],
     )
+
+
+def _of_classes(images: ImageSet, classes: list[int]) -> ImageSet:
+    return images.select(np.isin(images.labels, classes))
+
+
+def _sized(images: ImageSet, size: int) -> ImageSet:
+    return resize_set(images, size).in_memory()
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("".join(texts).encode()).hexdigest()
 
 
 def _refuse_late_class(parts: Parts, size: int) -> None:
@@ -191,103 +220,8 @@ def _watches_held_out(parts: Parts) -> bool:
     return adapts and parts.augment_watch == "held-out"
 
 
-def choose_precision(
-    preparation: Preparation, config: TrainConfig, device: torch.device
-) -> torch.dtype:
-    """The dtype of the convolutions: as asked, or the faster one.
-
-    On a CPU two steps of each are timed, because neither the processor's flags nor the version
-    of the library tell how fast bfloat16 convolutions are.
-    """
-    if config.precision != "auto":
-        return torch.float32 if config.precision == "float32" else torch.bfloat16
-    if device.type == "cuda":
-        # Emulated bfloat16, as on cards before Ampere, is many times slower than float32.
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if native else torch.float32
-    seconds = {
-        dtype: [seconds_per_image(preparation, config, device, dtype) for _ in range(TRIALS)]
-        for dtype in (torch.float32, torch.bfloat16)
-    }
-    # The least of several: another program's load must not change the choice, and the weights.
-    faster = min(seconds[torch.bfloat16]) < BF16_GAIN * min(seconds[torch.float32])
-    return torch.bfloat16 if faster else torch.float32
-
-
-def seconds_per_image(
-    preparation: Preparation, config: TrainConfig, device: torch.device, precision: torch.dtype
-) -> float:
-    """Time two small steps, after one that warms up."""
-    step = build_step(preparation, config, device, precision, batch_size=TRIAL_BATCH)
-    step.draw()
-    step.run(penalised=False)
-    _wait(device)
-    start = time.perf_counter()
-    for _ in range(2):
-        step.draw()
-        step.run(penalised=False)
-    _wait(device)
-    return (time.perf_counter() - start) / (2 * TRIAL_BATCH)
-
-
-def describe_dry_run(
-    preparation: Preparation, config: TrainConfig, device: torch.device
-) -> dict[str, Any]:
-    """Configuration, parameters, memory in bytes and an estimate of the time in seconds."""
-    random = torch.Generator().manual_seed(config.seed)
-    generator = build_generator(preparation.shape, preparation.parts, random)
-    discriminator = build_discriminator(preparation.shape, preparation.parts, random)
-    parameters = parameter_count(generator), parameter_count(discriminator)
-    precision = choose_precision(preparation, config, device)
-    seconds = seconds_per_image(preparation, config, device, precision)
-    # float32: weights and two moments of both networks, and the average of the generator.
-    state = 4 * (4 * parameters[0] + 3 * parameters[1])
-    return {
-        "generator_parameters": parameters[0],
-        "discriminator_parameters": parameters[1],
-        "classes": {
-            preparation.data.class_names[index]: count
-            for index, count in zip(preparation.made, preparation.data.counts, strict=True)
-        },
-        "network": preparation.shape.as_json(),
-        "device": str(device),
-        "precision": str(precision).removeprefix("torch."),
-        "memory_bytes": {
-            "weights_and_optimizers": state,
-            "training_images": preparation.train.pixel_bytes,
-            "activations": _activation_bytes(preparation, config, device, precision),
-        },
-        "seconds_estimated": round(seconds * config.batch_size * config.steps),
-        "images": config.batch_size * config.steps,
-    }
-
-
 def default_folder(config: TrainConfig, data: DataDescription) -> Path:
     """``checkpoints/RECIPE-CLASS``."""
     names = "-".join(data.class_names[index] for index in data.chosen)
     safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in names)
     return Path("checkpoints") / f"{config.recipe}-{safe}"
-
-
-def _activation_bytes(
-    preparation: Preparation, config: TrainConfig, device: torch.device, precision: torch.dtype
-) -> int:
-    """Most bytes that autograd keeps in a step, measured on a small batch and scaled."""
-    step = build_step(preparation, config, device, precision, batch_size=TRIAL_BATCH)
-    weights = {tensor.data_ptr() for tensor in step.tensors().values()}
-    kept: dict[int, int] = {}
-
-    def count(tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.data_ptr() not in weights:
-            kept[tensor.data_ptr()] = tensor.nbytes
-        return tensor
-
-    step.draw()
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        step.run(penalised=step.is_penalised(0))
-    return sum(kept.values()) * config.batch_size // TRIAL_BATCH
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

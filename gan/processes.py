@@ -39,6 +39,11 @@ def join_processes(device_name: str, batch_size: int) -> Iterator[Processes]:
     device = choose_device(device_name)
     if device.type == "cuda":
         torch.cuda.set_device(device)
+    if world > 1 and ":" in device_name:
+        raise InputError(
+            f"--device {device_name} is one device for {world} processes; with torchrun pass "
+            "--device cuda, which gives each its own"
+        )
     if world == 1:
         yield Processes(0, 1, device)
         return
@@ -60,4 +65,13 @@ def any_process(flag: bool, device: torch.device) -> bool:
         return flag
     value = torch.tensor(float(flag), device=device)
     distributed.all_reduce(value, op=distributed.ReduceOp.MAX)
+    return bool(value.item())
+
+
+def decided_by_lead(flag: bool, device: torch.device) -> bool:
+    """What ``flag`` is in the first process; every process must ask."""
+    if not (distributed.is_initialized() and distributed.get_world_size() > 1):
+        return flag
+    value = torch.tensor(float(flag), device=device)
+    distributed.broadcast(value, src=0)
     return bool(value.item())

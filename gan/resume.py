@@ -1,13 +1,19 @@
 """Resuming: which settings may change, and refusing by name those that may not."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from galaxies.errors import InputError
-from gan.checkpoint import read_description
+from gan.checkpoint import RunDescription, read_description
 from gan.preparation import Preparation
+from gan.recipes import PartChoices, Parts
+from gan.step import TrainingStep
 from gan.training_config import RUN_ONLY, TrainConfig
 
 
@@ -42,9 +48,35 @@ def check_unchanged(config: TrainConfig, preparation: Preparation, folder: Path)
         Names every setting that differs, with both values.
     """
     description = read_description(folder)
+    stored, now = description.data, preparation.data
+    changed = _changed_flags(config, preparation, description)
+    if description.command.get("recipe", config.recipe) == config.recipe:
+        changed += _changed_parts(config, preparation, description)
+    if now.digest != stored.digest:
+        changed.append("the training images are others than those it began with (--data)")
+    elif stored.labels_digest not in ("", now.labels_digest):
+        changed.append("the training images have other classes than when it began (--data)")
+    if stored.judging_digest not in ("", now.judging_digest):
+        changed.append(
+            "the validation images, or other images that judge the run, are others than those it "
+            "began with (--data)"
+        )
+    if (now.mirror_pairs, now.stretch) != (stored.mirror_pairs, stored.stretch):
+        changed.append("the set has other mirror pairs or another stretch (--data)")
+    if changed:
+        raise InputError(
+            f"{folder} cannot be resumed: {'; '.join(changed)}. "
+            "Resume with the stored settings, or begin anew with another --out"
+        )
+
+
+def _changed_flags(
+    config: TrainConfig, preparation: Preparation, description: RunDescription
+) -> list[str]:
     changed = []
+    parts = {field.name for field in dataclasses.fields(PartChoices)}
     for field in dataclasses.fields(TrainConfig):
-        if field.name in RUN_ONLY or field.name not in description.command:
+        if field.name in parts or field.name in RUN_ONLY or field.name not in description.command:
             continue
         before = _from_json(field.name, description.command[field.name])
         now = getattr(config, field.name)
@@ -54,15 +86,69 @@ def check_unchanged(config: TrainConfig, preparation: Preparation, folder: Path)
         elif field.name == "classes":
             if preparation.data.chosen != description.data.chosen:
                 changed.append(f"--class was {' '.join(before)}, now {' '.join(now)}")
+        elif field.name == "width":
+            before, now = description.shape.width, preparation.shape.width
+            if now != before:
+                changed.append(f"--width was {before}, now {now}")
         elif now != before:
             changed.append(f"--{field.name.replace('_', '-')} was {before}, now {now}")
-    if preparation.data.digest != description.data.digest:
-        changed.append("the training images are others than those it began with (--data)")
-    if changed:
+    return changed
+
+
+def _changed_parts(
+    config: TrainConfig, preparation: Preparation, description: RunDescription
+) -> list[str]:
+    """What the recipe was, against what it is now, whether a flag or the version changed it."""
+    changed = []
+    for field in dataclasses.fields(Parts):
+        before, now = getattr(description.parts, field.name), getattr(preparation.parts, field.name)
+        if before == now:
+            continue
+        flag = f"--{field.name.replace('_', '-')}"
+        sentence = f"{flag} was {_as_word(before)}, now {_as_word(now)}"
+        if getattr(config, field.name) is None and description.command.get(field.name) is None:
+            sentence += f" by default (pass {flag} {_as_word(before)})"
+        changed.append(sentence)
+    return changed
+
+
+def stored_tensors(
+    tensors: dict[str, Tensor], step: TrainingStep, config: TrainConfig, folder: Path
+) -> tuple[dict[str, Tensor], bool]:
+    """Tensors of a stored state that ``step`` can restore, and whether exactly so.
+
+    The random generators of a CPU and of a GPU have nothing in common: on another kind of device
+    the random numbers begin anew.
+
+    Raises
+    ------
+    InputError
+        If some are missing, because another version wrote the state.
+    """
+    missing = sorted(step.tensors().keys() - tensors.keys())
+    if missing:
         raise InputError(
-            f"{folder} cannot be resumed: {'; '.join(changed)}. "
-            "Resume with the stored settings, or begin anew with another --out"
+            f"{folder} cannot be resumed: its state holds no {', '.join(missing[:3])}, "
+            "so another version began it; its images can still be sampled"
         )
+    if len(tensors["random"]) == len(step.random.get_state()):
+        return tensors, True
+    seed = config.seed + 1_000_003 * int(tensors["step_count"])
+    fresh = torch.Generator(step.device).manual_seed(seed)
+    return tensors | {"random": fresh.get_state()}, False
+
+
+def stored_best(state: dict[str, Any]) -> dict[str, Any]:
+    """The evaluation whose weights are kept."""
+    best = dict(state["best"])
+    if "rank" not in best:  # a run begun before weights that copy had a rank
+        score = best.pop("score")
+        best["rank"] = None if score is None else [float(score == math.inf), 0.0, score]
+    return best
+
+
+def _as_word(value: Any) -> str:
+    return " ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _from_json(name: str, value: Any) -> Any:

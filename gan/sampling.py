@@ -70,6 +70,8 @@ class LoadedGenerator:
         Where it runs.
     checkpoint : Path or None
         Its folder; ``None`` inside a run.
+    step : int or None
+        Step of the snapshot that it is; ``None`` for the weights that the run chose.
     """
 
     network: nn.Module
@@ -77,6 +79,7 @@ class LoadedGenerator:
     conditioning: float
     device: torch.device
     checkpoint: Path | None = None
+    step: int | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -123,8 +126,10 @@ class LoadedGenerator:
         return index
 
 
-def load_generator(checkpoint: Path | str, device: torch.device | str = "cpu") -> LoadedGenerator:
-    """Load a checkpoint of ``gan-train``; no code in it runs.
+def load_generator(
+    checkpoint: Path | str, device: torch.device | str = "cpu", step: int | None = None
+) -> LoadedGenerator:
+    """Load a checkpoint of ``gan-train``, or its snapshot of ``step``; no code in it runs.
 
     Raises
     ------
@@ -133,7 +138,7 @@ def load_generator(checkpoint: Path | str, device: torch.device | str = "cpu") -
     """
     folder = Path(checkpoint)
     description = read_description(folder)
-    tensors = read_weights(folder)
+    tensors = read_weights(folder, step)
     network = build_generator(description.shape, description.parts, torch.Generator())
     _load_part(network, tensors, "generator.", folder)
     return LoadedGenerator(
@@ -142,6 +147,7 @@ def load_generator(checkpoint: Path | str, device: torch.device | str = "cpu") -
         conditioning=float(tensors["conditioning"]),
         device=torch.device(device),
         checkpoint=folder,
+        step=step,
     )
 
 
@@ -149,7 +155,7 @@ def load_discriminator(loaded: LoadedGenerator) -> nn.Module:
     """The discriminator that judged this generator when its weights were saved."""
     assert loaded.checkpoint is not None
     description = loaded.description
-    tensors = read_weights(loaded.checkpoint)
+    tensors = read_weights(loaded.checkpoint, loaded.step)
     network = build_discriminator(description.shape, description.parts, torch.Generator())
     _load_part(network, tensors, "discriminator.", loaded.checkpoint)
     return network.eval().requires_grad_(False).to(loaded.device)
@@ -300,7 +306,8 @@ def describe_generator(
     description = loaded.description
     return {
         "checkpoint": str(loaded.checkpoint),
-        "checkpoint_sha256": weights_sha256(loaded.checkpoint),
+        "checkpoint_sha256": weights_sha256(loaded.checkpoint, loaded.step),
+        **({} if loaded.step is None else {"step": loaded.step}),
         "recipe": description.command.get("recipe"),
         "recipe_parts": dataclasses.asdict(description.parts),
         "classes": [loaded.class_names[index] for index in classes],

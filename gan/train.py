@@ -26,8 +26,9 @@ def run(config: TrainConfig, words: Sequence[str] = ()) -> None:
         from galaxies.atomic import refuse_existing
         from galaxies.sources import open_image_set
         from galaxies.split import with_split
-        from gan.preparation import default_folder, describe_dry_run, prepare
+        from gan.preparation import default_folder, prepare
         from gan.trainer import train
+        from gan.trial import describe_dry_run
 
         if config.out is not None and not (config.resume or config.dry_run):
             refuse_existing(config.out, overwrite=config.overwrite)
@@ -42,9 +43,12 @@ def run(config: TrainConfig, words: Sequence[str] = ()) -> None:
                 "with antialiasing",
                 file=sys.stderr,
             )
+            _warn_of_enlargement(config, preparation.data.size_before)
         folder = config.out or default_folder(config, preparation.data)
         if config.dry_run:
-            _print_dry_run(config, describe_dry_run(preparation, config, processes.device), folder)
+            report = describe_dry_run(preparation, config, processes.device)
+            if processes.leads:
+                _print_dry_run(config, report, folder)
             return
         if not config.resume and processes.leads:
             _make_room(folder, overwrite=config.overwrite)
@@ -74,6 +78,20 @@ def _with_stored_settings(config: TrainConfig, words: Sequence[str]) -> TrainCon
     if config.overwrite:
         raise InputError("--resume and --overwrite contradict each other")
     return stored_config(config, named, folder)
+
+
+def _warn_of_enlargement(config: TrainConfig, size_before: int) -> None:
+    from galaxies.sources import SIMULATED
+
+    if size_before >= config.size:
+        return
+    advice = f"--size {size_before} trains on all that the images show"
+    if config.data == SIMULATED:
+        advice = f"galaxy-set simulate survey.h5 --size {config.size} makes images that have it"
+    warn(
+        f"images of {size_before} pixels are enlarged to {config.size}, which adds no detail: the "
+        f"generator will learn blurred images; {advice}"
+    )
 
 
 def _say_how_to_go_on(folder: Path) -> None:

@@ -1,15 +1,12 @@
 """The run: time, logs, looks at the images, saves, guards; the step itself is `gan.step`."""
 
 import contextlib
-import math
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
@@ -18,7 +15,6 @@ from galaxies.atomic import folder_lock
 from galaxies.command_line import config_as_json
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
-from galaxies.pixels import to_network
 from galaxies.stop_requests import stop_requests
 from gan import guards
 from gan.card import write_card
@@ -28,27 +24,36 @@ from gan.checkpoint import (
     RunLog,
     read_log,
     read_state,
+    weights_path,
     write_description,
     write_state,
     write_training_images,
     write_weights,
 )
-from gan.graphs import GraphStepper, make_stepper
-from gan.judge import Extractor, Judge
-from gan.judge_training import trained_extractor, why_no_judge
-from gan.pictures import grid, save_curve, save_picture
-from gan.preparation import Preparation, build_step, choose_precision, prepare
+from gan.evaluation import (
+    judge_images,
+    make_judge,
+    rank_of,
+    save_grid,
+    save_reals,
+    what_was_kept,
+)
+from gan.graphs import GraphStepper, fast_kernels, make_stepper
+from gan.judge import Extractor
+from gan.pictures import save_curve
+from gan.preparation import Preparation, build_step, prepare
 from gan.processes import Processes, any_process
 from gan.recipes import RECIPES
-from gan.resume import check_unchanged
-from gan.sampling import CHUNK, LoadedGenerator, draw_chunk, generate, render
+from gan.resume import check_unchanged, stored_best, stored_tensors
+from gan.sampling import LoadedGenerator
 from gan.step import METRICS
 from gan.training_config import CPU_WIDTH, TrainConfig
+from gan.trial import choose_precision
 
-GRID_COLUMNS = 8
 RATE_FACTOR = 0.5  # of both learning rates after a NaN
 EVALUATION_SEED = 77
 RIPE = 0.3  # share of the steps before the images are guarded
+TOLD_HOURS = 0.1  # from here on a user is told how long it will take
 LONG_HOURS = 2.0  # from here on a CPU user is told what would shorten the wait
 CURVE_SECONDS = 20.0  # drawing takes a good part of a second
 
@@ -120,9 +125,29 @@ def train(
         processes = Processes(0, 1, choose_device(config.device))
     preparation = preparation or prepare(config, image_set)
     lock = folder_lock(folder) if processes.leads else contextlib.nullcontext()
-    with lock, _fast_kernels(processes.device):
+    with lock, fast_kernels(processes.device):
         run = Run(config, preparation, folder, processes, extractor, progress)
         return run.go()
+
+
+@dataclass(frozen=True)
+class GoodState:
+    """The last evaluation without a NaN, which a NaN leads back to.
+
+    Attributes
+    ----------
+    number, last_look : int
+        Its step, and the step at which the sums of the log began.
+    warned : list of str
+        Guards that had fired.
+    tensors : dict of str to Tensor
+        What `TrainingStep.snapshot` gave.
+    """
+
+    number: int
+    last_look: int
+    warned: list[str]
+    tensors: dict[str, Tensor]
 
 
 class Run:
@@ -165,15 +190,28 @@ class Run:
         self.last_look = 0  # step at which the sums began
         self.rollbacks = 0
         self.warned: list[str] = []
-        self.told_duration = self.told_eager = False
+        self.fatal: list[str] = []  # sentences of guards that end the run
+        self.looks = 0
+        self.told_eager: str | None = None
         self.best: dict[str, Any] = {"rank": None, "step": 0, "kid": {}}
+        self.last_good = self._good_state()
         if state:
             self._take_up(state)
-        self.last_good = self.step.snapshot()
-        self.last_good_number, self.last_good_look = self.number, self.last_look
         self.last_curve = time.monotonic()
-        self.judge = self._make_judge(extractor) if processes.leads else None
-        self._say_if_unwatched()
+        self.judge = (
+            make_judge(
+                preparation,
+                config,
+                folder,
+                processes.device,
+                extractor,
+                progress=progress,
+                say=self._say,
+            )
+            if processes.leads
+            else None
+        )
+        self._say_what_is_missing()
         self.log: RunLog | None = None
         if processes.leads:
             self.log = RunLog(folder, self.number if state else None)
@@ -185,7 +223,7 @@ class Run:
         """Run all remaining steps."""
         config, started_at, start = self.config, self.number, time.perf_counter()
         if self.number == 0 and self.processes.leads:
-            self._save_reals()
+            save_reals(self.preparation, self.folder / SAMPLES / "reals.png")
         bar = tqdm(
             total=config.steps,
             initial=self.number,
@@ -218,6 +256,8 @@ class Run:
                         continue
                     self._evaluate()
                     tick = (time.perf_counter(), self.number)
+                if self._is_stopped_by_guards():
+                    raise InputError(self._stop())
                 if self.processes.leads and time.monotonic() - last_save >= config.save_seconds:
                     self._save()
                     last_save = time.monotonic()
@@ -262,36 +302,35 @@ class Run:
         return read_state(self.folder)
 
     def _take_up(self, state: dict[str, Any]) -> None:
-        missing = sorted(self.step.tensors().keys() - state["tensors"].keys())
-        if missing:
-            raise InputError(
-                f"{self.folder} cannot be resumed: its state holds no {', '.join(missing[:3])}, "
-                "so another version began it; its images can still be sampled"
-            )
         if state["threads"] != torch.get_num_threads() and self.step.device.type == "cpu":
             self._say(
                 f"the run used {state['threads']} threads, this one has "
                 f"{torch.get_num_threads()}: the result will differ in the last bits"
             )
+        tensors, is_exact = stored_tensors(state["tensors"], self.step, self.config, self.folder)
+        if not is_exact:
+            self._say(
+                "the run was begun on another kind of device than "
+                f"{self.step.device.type}: its random numbers begin anew, so the result will "
+                "differ from an uninterrupted run"
+            )
         self.number = state["number"]
         self.last_look = state["last_look"]
         self.rollbacks = state["rollbacks"]
         self.warned = list(state["warned"])
-        self.best = dict(state["best"])
-        if "rank" not in self.best:  # a run begun before weights that copy had a rank
-            score = self.best.pop("score")
-            self.best["rank"] = None if score is None else [float(score == math.inf), 0.0, score]
+        self.best = stored_best(state)
         self.step.schedule = type(self.step.schedule)(*state["schedule"])
-        if len(state["tensors"]["random"]) == len(self.step.random.get_state()):
-            self.step.restore(state["tensors"])
-            return
-        # The generators of a CPU and of a GPU have nothing in common.
-        fresh = self.step.random.manual_seed(self.config.seed + 1_000_003 * self.number)
-        self.step.restore(state["tensors"] | {"random": fresh.get_state()})
-        self._say(
-            f"the run was begun on another kind of device than {self.step.device.type}: its random "
-            "numbers begin anew, so the result will differ from an uninterrupted run"
-        )
+        self.step.restore(tensors)
+        self.last_good = self._good_state()
+        if "last_good" in state:  # earlier versions kept none
+            good = dict(state["last_good"])
+            good["tensors"], _ = stored_tensors(
+                good["tensors"], self.step, self.config, self.folder
+            )
+            self.last_good = GoodState(**good)
+
+    def _good_state(self) -> GoodState:
+        return GoodState(self.number, self.last_look, list(self.warned), self.step.snapshot())
 
     def _save(self) -> None:
         """Write the state of this moment; other processes hold the same one.
@@ -302,6 +341,7 @@ class Run:
             return
         if not (self.folder / "weights.safetensors").exists():
             self._write_weights()
+        good = self.last_good
         write_state(
             self.folder,
             {
@@ -314,10 +354,11 @@ class Run:
                 "threads": torch.get_num_threads(),
                 "schedule": [self.step.schedule.condition_from, self.step.schedule.condition_full],
                 "tensors": self.step.snapshot(),
+                "last_good": dict(good.__dict__),
             },
         )
 
-    def _write_weights(self) -> None:
+    def _write_weights(self, snapshot: int | None = None) -> None:
         tensors: dict[str, Tensor] = {"conditioning": torch.tensor(self._conditioning())}
         for prefix, network in (
             ("generator", self.step.average),
@@ -325,7 +366,7 @@ class Run:
         ):
             for name, value in network.state_dict().items():
                 tensors[f"{prefix}.{name}"] = value
-        write_weights(self.folder, tensors, self.number)
+        write_weights(weights_path(self.folder, snapshot), tensors, self.number)
 
     def _look(self, bar: tqdm, steps_per_second: float) -> bool:
         """Read the sums once, log them; roll back and return false where they are not finite."""
@@ -354,12 +395,12 @@ class Run:
             refresh=False,
         )
         self._say_if_long(steps_per_second)
-        if isinstance(self.stepper, GraphStepper) and self.stepper.reason and not self.told_eager:
-            self.told_eager = True
-            self._say(f"no CUDA graphs, so steps are slower: {self.stepper.reason}")
-        if self.config.guards != "off":
-            self._report(guards.discriminator_has_won(self.rows), "discriminator")
-            self._report(guards.discriminator_is_silent(self.rows), "silent discriminator")
+        reason = self.stepper.reason if isinstance(self.stepper, GraphStepper) else None
+        if reason and reason != self.told_eager:  # plain and penalised steps may fail one by one
+            self.told_eager = reason
+            self._say(f"no CUDA graphs, so these steps are slower: {reason}")
+        self._report(guards.discriminator_has_won(self.rows), "discriminator")
+        self._report(guards.discriminator_is_silent(self.rows), "silent discriminator")
         return True
 
     def _any_broken(self, broken: bool) -> bool:
@@ -380,12 +421,13 @@ class Run:
                 "lower rates; lower --learning-rate and --discriminator-learning-rate"
             )
         self.rollbacks += 1
-        self.step.restore(self.last_good)
+        self.step.restore(self.last_good.tensors)
         self.step.lower_rates(RATE_FACTOR)
         # Other numbers than those that led to the NaN.
         self.step.random.manual_seed(self.config.seed + 1 + 1_000_003 * self.rollbacks)
-        self.number = self.last_good_number
-        self.last_look = self.last_good_look
+        self.number = self.last_good.number
+        self.last_look = self.last_good.last_look
+        self.warned = list(self.last_good.warned)
         self.rows = [row for row in self.rows if row["step"] <= self.number]
         self._say(
             f"training became NaN at step {broken_at}; rolled back to step {self.number} and "
@@ -401,25 +443,34 @@ class Run:
                 "rate_factor": RATE_FACTOR,
             }
         )
+        self._save()  # a kill from here on must not forget it
 
     def _evaluate(self) -> None:
         """Sample, judge, keep the weights where they are the best so far."""
-        self.last_good = self.step.snapshot()
-        self.last_good_number, self.last_good_look = self.number, self.last_look
+        self.last_good = self._good_state()
         if not self.processes.leads:
             return
         generator = self.generator_now()
         self.step.average.eval()
-        self._save_grid(generator)
+        picture = self.folder / SAMPLES / f"step-{self.number:07d}.png"
+        save_grid(generator, self.preparation, picture)
         row: dict[str, Any] = {
             "kind": "evaluation",
             "step": self.number,
             "images": self.number * self.config.batch_size,
         }
         if self.judge is not None:
-            self._judge(generator, row)
+            found = judge_images(
+                self.judge, generator, self.preparation, self.config.evaluation_images
+            )
+            row |= found.row
+            for key, sentence in found.complaints if self._is_ripe() else ():
+                self._report(sentence, key)
         self._append(row)
-        rank = self._rank(row)
+        if self.config.snapshots:
+            self._write_weights(snapshot=self.number)
+        early = self._conditioning() < 1.0 and self.number < self.config.steps
+        rank = rank_of(row, early=early)
         if self.best["rank"] is None or rank < self.best["rank"]:
             self.best = {"rank": rank, "step": self.number, "kid": dict(row.get("kid", {}))}
             self._write_weights()
@@ -427,88 +478,19 @@ class Run:
             self.last_curve = time.monotonic()
             save_curve(self.rows, self.folder / "curve.png", self.best["step"])
 
-    def _rank(self, row: dict[str, Any]) -> list[float]:
-        """What an evaluation is compared by; the least is kept.
-
-        Weights from before the class mattered fully never win over later ones. Real training
-        images would have a KID of 0, so a copy must not win by being one; where all copy, the
-        one that does so least is kept. Without a judge the last weights are.
-        """
-        early = self._conditioning() < 1.0 and self.number < self.config.steps
-        copied = row.get("copied", [])
-        if copied:
-            score = max(row["verdicts"][name]["copying"] for name in copied)
-        else:
-            score = row.get("score", -float(self.number))
-        return [float(early), float(bool(copied)), float(score)]
-
-    def _say_what_was_kept(self) -> None:
-        if self.best["rank"] is None:
-            return
-        early, copied, score = self.best["rank"]
-        if copied:
-            self._say(
-                f"the weights that are kept, of step {self.best['step']}, copy training images "
-                f"({100 * score:.0f} % more often nearest to them than chance), and every other "
-                "judged step does so more: generated images add nothing new; train for fewer steps"
-            )
-        elif early:
-            self._say(
-                f"the weights that are kept, of step {self.best['step']}, are from before the "
-                "class mattered fully; train for more steps"
-            )
-
-    def _judge(self, generator: LoadedGenerator, row: dict[str, Any]) -> None:
-        assert self.judge is not None
-        names = self.preparation.data.class_names
-        kid: dict[str, float] = {}
-        copied: list[str] = []
-        verdicts: dict[str, Any] = {}
-        for index in self.preparation.chosen:
-            if not self.judge.can_judge(index):
-                continue
-            images = generate(generator, index, self.config.evaluation_images, EVALUATION_SEED)
-            verdict = self.judge.judge(index, images)
-            kid[names[index]] = round(verdict.kid, 6)
-            verdicts[names[index]] = verdict.as_json()
-            if guards.has_memorised(names[index], verdict):
-                copied.append(names[index])
-            if self.config.guards != "off" and self._is_ripe():
-                self._report(guards.has_collapsed(names[index], verdict), f"diversity {index}")
-                self._report(guards.has_memorised(names[index], verdict), f"copying {index}")
-                self._report(guards.is_mistaken(index, names, verdict), f"class {index}")
-        if kid:
-            row["kid"] = kid
-            row["score"] = sum(kid.values()) / len(kid)
-            row["verdicts"] = verdicts
-            row["copied"] = copied
-
     def _is_ripe(self) -> bool:
         """Whether the images have had time to become something: before, every guard would cry."""
         return self._conditioning() == 1.0 and self.number >= RIPE * self.config.steps
 
-    def _make_judge(self, extractor: Extractor | None) -> Judge | None:
-        """Without one, say why."""
-        preparation, config = self.preparation, self.config
-        if extractor is None and config.judge == "none":
-            return None
-        reason = why_no_judge(preparation, has_features=extractor is not None)
-        if reason:
-            self._say(f"{reason}: the last checkpoint is kept")
-            return None
-        assert preparation.validation is not None
-        if extractor is None:
-            extractor = trained_extractor(
-                self.folder,
-                preparation.train,
-                seed=config.seed,
-                device=self.processes.device,
-                progress=self.progress,
+    def _say_what_is_missing(self) -> None:
+        """Classes that are not trained on, and held-out images that the recipe would watch."""
+        left_out = self.preparation.left_out
+        if left_out:
+            listed = ", ".join(f"{name!r} ({count})" for name, count in left_out.items())
+            self._say(
+                f"classes with fewer than 2 training images are left out: {listed}; the class of "
+                "their mirror images, where there is one, is not mirrored"
             )
-        return Judge(extractor, preparation.train, preparation.validation)
-
-    def _say_if_unwatched(self) -> None:
-        """The recipe watches held-out images, but the set has none."""
         usual, parts = RECIPES[self.config.recipe], self.preparation.parts
         if self.config.augment_watch is None and parts.augment_watch != usual.augment_watch:
             self._say(
@@ -517,28 +499,50 @@ class Run:
             )
 
     def _say_if_long(self, steps_per_second: float) -> None:
-        """Once, on a CPU: hours to go, and what would shorten them."""
-        hours = (self.config.steps - self.number) / max(steps_per_second, 1e-9) / 3600
-        if self.told_duration or self.step.device.type != "cpu":
+        """Once: the time to go, and on a CPU what would shorten it."""
+        self.looks += 1
+        # The first look of CUDA holds the choice of kernels and the capture of graphs.
+        if self.looks != (2 if self.step.device.type == "cuda" else 1):
             return
-        self.told_duration = True
+        hours = (self.config.steps - self.number) / max(steps_per_second, 1e-9) / 3600
+        time_left = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
         width = self.preparation.shape.width
-        if hours > LONG_HOURS and width > CPU_WIDTH:
+        if hours > LONG_HOURS and self.step.device.type == "cpu" and width > CPU_WIDTH:
             self._say(
-                f"at this speed {hours:.1f} hours remain; --width {width / 2:g} takes "
+                f"at this speed {time_left} remain; --width {width / 2:g} takes "
                 "about a quarter of it, and Ctrl-C saves what --resume goes on with"
             )
+        elif hours > TOLD_HOURS and self.progress and self.processes.leads:
+            tqdm.write(f"at this speed {time_left} remain", file=sys.stderr)
 
     def _report(self, sentence: str | None, key: str) -> None:
-        """Say a guard's sentence once, or stop the run with it."""
-        if sentence is None or key in self.warned:
+        """Say a guard's sentence once, or remember that the run must stop with it."""
+        if sentence is None or key in self.warned or self.config.guards == "off":
             return
         self.warned.append(key)
         self._append({"kind": "guard", "step": self.number, "guard": key, "sentence": sentence})
         if self.config.guards == "stop":
-            self._save()
-            raise InputError(f"stopped at step {self.number}: {sentence}")
-        self._say(sentence)
+            self.fatal.append(sentence)
+        else:
+            self._say(sentence)
+
+    def _is_stopped_by_guards(self) -> bool:
+        """Whether a guard of any process ends the run at this step; only the first one judges."""
+        config, number = self.config, self.number
+        intervals = (config.log_every, config.steps_between_evaluations, config.steps)
+        if config.guards != "stop" or all(number % interval for interval in intervals):
+            return False
+        return any_process(bool(self.fatal), self.processes.device)
+
+    def _stop(self) -> str:
+        """Leave all that a finished run leaves; returns the sentences of the guards."""
+        self._save()
+        if self.processes.leads:
+            if self.best["rank"] is None:
+                self._write_weights()
+            self._finish()
+        reasons = "; ".join(self.fatal) or "a guard of the first process"
+        return f"stopped at step {self.number}: {reasons}; --resume --guards warn goes on"
 
     def _append(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
@@ -556,45 +560,10 @@ class Run:
             return False
         return any_process(bool(stop), self.processes.device)
 
-    def _save_reals(self) -> None:
-        train = self.preparation.train
-        of_each = (train.of_classes([index]) for index in self.preparation.made)
-        pieces = [own.read(np.arange(min(GRID_COLUMNS, len(own)))) for own in of_each]
-        picture = grid(to_network(torch.cat(pieces), train.stretch), GRID_COLUMNS)
-        save_picture(picture, self.folder / SAMPLES / "reals.png")
-
-    def _save_grid(self, generator: LoadedGenerator) -> None:
-        """One row per class, three rows for each chosen one, from the same latents every time."""
-        random = torch.Generator().manual_seed(EVALUATION_SEED)
-        drawn = draw_chunk(generator, random)
-        pieces = []
-        for index in self.preparation.made:
-            rows = 3 if index in self.preparation.chosen else 1
-            images = render(generator, drawn, index)
-            pieces.append(images[: min(CHUNK, rows * GRID_COLUMNS)])
-        save_picture(
-            grid(torch.cat(pieces), GRID_COLUMNS),
-            self.folder / SAMPLES / f"step-{self.number:07d}.png",
-        )
-
     def _finish(self) -> None:
         if self.rows:
             save_curve(self.rows, self.folder / "curve.png", self.best["step"])
-        self._say_what_was_kept()
+        kept = what_was_kept(self.best)
+        if kept:
+            self._say(kept)
         write_card(self.folder, self.description, self.rows, self.best, self.step)
-
-
-@contextlib.contextmanager
-def _fast_kernels(device: torch.device) -> Iterator[None]:
-    """On CUDA: kernels chosen by timing, and TF32; afterwards as before, for other trainings."""
-    if device.type != "cuda":
-        yield
-        return
-    benchmark, matmul = torch.backends.cudnn.benchmark, torch.get_float32_matmul_precision()
-    torch.backends.cudnn.benchmark = True  # shapes never change
-    torch.set_float32_matmul_precision("high")
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = benchmark
-        torch.set_float32_matmul_precision(matmul)

@@ -42,11 +42,11 @@ class RunChoices:
     """Replace the run in --out."""
     seed: int = 0
     """Initial weights and every draw."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """`auto`: CUDA where there is one."""
+    device: Annotated[str, tyro.conf.arg(metavar="{auto,cpu,cuda,cuda:N}")] = "auto"
+    """`auto`: CUDA where there is one; `cuda:1` is the second."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of convolutions and matrix products; `auto` times two steps of each on a CPU and takes
-    bfloat16 on CUDA."""
+    bfloat16 on CUDA. Name it where two runs must have the same bytes."""
     cuda_graphs: bool = True
     """Capture the step as CUDA graphs; no effect on a CPU or with several processes."""
     log_every: int = 50
@@ -54,12 +54,14 @@ class RunChoices:
     evaluate_every: int | None = None
     """Steps between two sample grids and judgements; default a twentieth of --steps."""
     evaluation_images: int = 256
-    """Images per chosen class that are judged each time."""
+    """Images per chosen class that are judged each time, at least 4."""
     judge: Literal["classifier", "none"] = "classifier"
     """Choose the checkpoint by class KID on features of a classifier trained on the training
     split, or keep the last one."""
     save_seconds: float = 60.0
     """Seconds between two saves of the state that --resume needs; no effect on the result."""
+    snapshots: bool = False
+    """Keep the averaged weights of every evaluation, for `gan-generate --step`."""
     guards: Literal["warn", "stop", "off"] = "warn"
     """What to do when a guard finds that the discriminator has won, a class has collapsed, is
     copied from the training images, or comes out as another."""
@@ -70,9 +72,9 @@ class RunChoices:
     """Print one JSON object on stdout."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "log_every", "evaluation_images"):
-            if getattr(self, name) < 1:
-                raise InputError(f"--{name.replace('_', '-')} must be at least 1")
+        for name, least in (("steps", 1), ("log_every", 1), ("evaluation_images", 4)):
+            if getattr(self, name) < least:
+                raise InputError(f"--{name.replace('_', '-')} must be at least {least}")
         if self.batch_size < 2:
             raise InputError("--batch-size must be at least 2")
         if self.width is not None and not 0.05 <= self.width <= 8:
@@ -114,5 +116,7 @@ RUN_ONLY = (
     "save_seconds",
     "data",
     "cuda_graphs",
+    "guards",
+    "snapshots",
 )
 """Fields that do not change what is learned (the images themselves are compared instead)."""

@@ -142,7 +142,7 @@ def test_more_steps_are_the_same_as_asked_for_at_once(tiny_config, tiny_set, tmp
     [
         ({"seed": 5}, "--seed was 0, now 5"),
         ({"batch_size": 16}, "--batch-size was 8, now 16"),
-        ({"r1": 3.0}, "--r1 was None, now 3.0"),
+        ({"r1": 3.0}, r"--r1 was [0-9.]+, now 3.0"),
         ({"classes": ("1",)}, "--class was 0, now 1"),
         ({"steps": 5}, "--steps was 12, now 5"),
         ({"seed": 5, "width": 0.1}, "--width was 0.05, now 0.1"),

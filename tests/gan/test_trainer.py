@@ -163,10 +163,10 @@ def test_a_long_run_says_what_would_shorten_it(
 ):
     config = tiny_config(steps=6, log_every=2, evaluate_every=6, width=0.5)
     train(config, tiny_set, tmp_path / "short", progress=False)
-    assert "hours remain" not in capsys.readouterr().err
+    assert "remain" not in capsys.readouterr().err
     monkeypatch.setattr("gan.trainer.LONG_HOURS", 0.0)
     train(config, tiny_set, tmp_path / "long", progress=False)
-    assert capsys.readouterr().err.count("hours remain; --width 0.25 takes about a quarter") == 1
+    assert capsys.readouterr().err.count("remain; --width 0.25 takes about a quarter") == 1
 
 
 def test_guards_can_stop_the_run(tiny_config, tiny_set, tmp_path):
@@ -195,7 +195,7 @@ def test_guards_can_be_switched_off(tiny_config, tiny_set, tmp_path, capsys):
 
 
 class Broken:
-    """Generators broken on purpose, each standing in for `gan.trainer.generate`."""
+    """Generators broken on purpose, each standing in for `gan.evaluation.generate`."""
 
     @staticmethod
     def constant(images):
@@ -231,7 +231,7 @@ def shrink(pixels: torch.Tensor) -> torch.Tensor:
 def test_guards_of_the_images_fire(
     broken, sentence, tiny_config, tiny_set, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr("gan.trainer.generate", broken(tiny_set))
+    monkeypatch.setattr("gan.evaluation.generate", broken(tiny_set))
     config = tiny_config(steps=2, log_every=2, evaluate_every=2)
     train(config, tiny_set, tmp_path / "run", extractor=coarse_pixels, progress=False)
     assert sentence in capsys.readouterr().err
@@ -240,7 +240,7 @@ def test_guards_of_the_images_fire(
 def test_no_guard_fires_on_real_images(tiny_config, tiny_set, tmp_path, monkeypatch, capsys):
     """Images that no one trained on, in the place of generated ones."""
     held_out = shrink(tiny_set.side("test").of_classes([0]).pixels)
-    monkeypatch.setattr("gan.trainer.generate", lambda loaded, index, count, seed: held_out)
+    monkeypatch.setattr("gan.evaluation.generate", lambda loaded, index, count, seed: held_out)
     config = tiny_config(steps=2, log_every=2, evaluate_every=2)
     train(config, tiny_set, tmp_path / "run", extractor=coarse_pixels, progress=False)
     assert "class" not in capsys.readouterr().err
@@ -280,7 +280,7 @@ def test_the_judge_chooses_the_better_checkpoint(tiny_config, tiny_set, tmp_path
     """Good images at the first look, constant ones at the second."""
     good = shrink(tiny_set.side("test").of_classes([0]).pixels)
     looks = iter([good, good[:1].repeat(16, 1, 1, 1)])
-    monkeypatch.setattr("gan.trainer.generate", lambda *arguments: next(looks))
+    monkeypatch.setattr("gan.evaluation.generate", lambda *arguments: next(looks))
     config = tiny_config(condition_from=0.0, condition_full=0.0, guards="off")
     outcome = train(config, tiny_set, tmp_path / "run", extractor=coarse_pixels, progress=False)
     assert outcome.chosen_step == 6
@@ -294,7 +294,7 @@ def test_a_checkpoint_that_copies_is_not_chosen_however_good(
     good = shrink(tiny_set.side("test").of_classes([0]).pixels)
     copies = shrink(tiny_set.side("train").of_classes([0]).pixels)
     looks = iter([good.flip(0) // 2 + 10, copies])
-    monkeypatch.setattr("gan.trainer.generate", lambda *arguments: next(looks))
+    monkeypatch.setattr("gan.evaluation.generate", lambda *arguments: next(looks))
     config = tiny_config(condition_from=0.0, condition_full=0.0, guards="off")
     outcome = train(config, tiny_set, tmp_path / "run", extractor=coarse_pixels, progress=False)
     first, second = [r for r in read_log(tmp_path / "run") if r["kind"] == "evaluation"]
@@ -311,7 +311,7 @@ def test_where_every_checkpoint_copies_the_one_that_does_least_is_kept_and_it_is
     copies = shrink(train_side.pixels)
     half = torch.cat([copies, shrink(tiny_set.side("test").of_classes([0]).pixels)[:2]])
     looks = iter([shrink(tiny_set.side("test").of_classes([0]).pixels), copies, half, copies])
-    monkeypatch.setattr("gan.trainer.generate", lambda *arguments: next(looks))
+    monkeypatch.setattr("gan.evaluation.generate", lambda *arguments: next(looks))
     config = tiny_config(evaluate_every=3, condition_from=0.1, condition_full=0.4, guards="off")
     folder = tmp_path / "run"
     outcome = train(config, tiny_set, folder, extractor=coarse_pixels, progress=False)
@@ -327,7 +327,7 @@ def test_weights_from_before_a_class_that_comes_at_once_are_never_chosen(
     """With --condition-from equal to --condition-full the class has no ramp, but a beginning."""
     good = shrink(tiny_set.side("test").of_classes([0]).pixels)
     looks = iter([good, good[:1].repeat(16, 1, 1, 1)])
-    monkeypatch.setattr("gan.trainer.generate", lambda *arguments: next(looks))
+    monkeypatch.setattr("gan.evaluation.generate", lambda *arguments: next(looks))
     config = tiny_config(condition_from=0.9, condition_full=0.9, guards="off")
     outcome = train(config, tiny_set, tmp_path / "run", extractor=coarse_pixels, progress=False)
     assert outcome.chosen_step == 12

@@ -5,9 +5,10 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import torch
 
 from classify.experiment.protocol import Fold
 from classify.experiment.units import PROTOCOL_VERSION, UnitStore, digest
@@ -15,7 +16,11 @@ from galaxies.atomic import write_text
 from galaxies.image_set import ImageSet
 from gan.recipes import RECIPES
 
+if TYPE_CHECKING:
+    from gan.training_config import TrainConfig
+
 FINISHED = "finished.json"
+PRECISION = "precision"
 STATE = "state.pt"
 
 
@@ -91,7 +96,27 @@ def train_generator(unit: GeneratorUnit, images: ImageSet, folder: Path, device:
         resume=(folder / STATE).is_file(),  # absent where the training was killed at once
         save_seconds=30.0,
     )
-    train(config, images, folder, progress=False)
+    precision = one_precision(config, images, folder.parent)
+    train(dataclasses.replace(config, precision=precision), images, folder, progress=False)
+
+
+def one_precision(
+    config: "TrainConfig", images: ImageSet, place: Path
+) -> Literal["float32", "bfloat16"]:
+    """The precision of all generators of an experiment, chosen once and kept in ``place``.
+
+    The choice rests on a timing, which depends on what else the machine does: generators that
+    chose for themselves would differ between runs.
+    """
+    from gan.preparation import prepare
+    from gan.trial import choose_precision
+
+    kept = place / PRECISION
+    with UnitStore(place.parent).claim("precision", wait=True):
+        if not kept.is_file():
+            chosen = choose_precision(prepare(config, images), config, torch.device(config.device))
+            write_text(kept, str(chosen).removeprefix("torch.") + "\n")
+    return "bfloat16" if kept.read_text(encoding="utf-8").strip() == "bfloat16" else "float32"
 
 
 def run_generator_unit(

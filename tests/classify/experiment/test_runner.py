@@ -9,15 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from classify.experiment.arms import parse_arms
 from classify.experiment.division import Setting
+from classify.experiment.generators import one_precision
 from classify.experiment.laboratory import Laboratory
 from classify.experiment.opening import UNITS_FILE, OpenLaboratory
 from classify.experiment.planner import GeneratorSource, Planner
 from classify.experiment.runner import run_units
 from classify.experiment.units import ClassifierUnit, UnitStore
+from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
+from gan.training_config import TrainConfig
 
 Build = Callable[..., Laboratory]
 HERE = Path(__file__).parent
@@ -176,3 +180,43 @@ def test_probabilities_are_stored_for_every_validation_and_test_image(
     np.testing.assert_array_equal(found.validation_rows, validation)
     np.testing.assert_array_equal(found.test_labels, blobs.labels[test])
     np.testing.assert_allclose(found.test_probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_generators_of_an_experiment_share_one_precision(
+    blobs: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever else the machine does while the second one begins."""
+    timed = iter([torch.bfloat16, torch.float32])
+    monkeypatch.setattr("gan.preparation.prepare", lambda config, images: None)
+    monkeypatch.setattr("gan.trial.choose_precision", lambda *_: next(timed))
+    place = tmp_path / "results" / "generators"
+    place.mkdir(parents=True)
+    config = TrainConfig(device="cpu")
+    assert [one_precision(config, blobs, place) for _ in range(2)] == ["bfloat16"] * 2
+    assert one_precision(config, blobs, tmp_path / "other" / "generators") == "float32"
+
+
+@pytest.mark.slow
+def test_the_workers_of_a_cluster_say_what_they_train_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed", reason="needs the dask extra")
+    from classify.experiment import cluster
+
+    monkeypatch.setattr(cluster, "PATIENCE", "2s")
+    monkeypatch.setattr(cluster, "choose_device", lambda wanted: torch.device("cuda", 1))
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+    ) as workers:
+        assert cluster.device_of_workers(workers.scheduler_address, "auto", ()) == "cuda"
+        with pytest.raises(InputError, match="no worker of the Dask cluster at .* offers GPU"):
+            cluster.device_of_workers(workers.scheduler_address, "auto", ("GPU",))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_training_for_another_device_is_refused_where_that_is_missing(
+    blobs: ImageSet, build: Build, setting: Setting, checkpoint: Path
+) -> None:
+    """The machine that sends trainings to a cluster needs no GPU, and never trains in its place."""
+    laboratory = build(blobs, dataclasses.replace(setting, device="cuda"))
+    assert laboratory.device.type == "cpu"
+    with pytest.raises(InputError, match="to run on cuda, which this machine does not have"):
+        laboratory.run(_units(laboratory, checkpoint)[0])

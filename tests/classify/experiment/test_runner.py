@@ -207,7 +207,7 @@ def test_the_workers_of_a_cluster_say_what_they_train_on(monkeypatch: pytest.Mon
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
     ) as workers:
         assert cluster.device_of_workers(workers.scheduler_address, "auto", ()) == "cuda"
-        with pytest.raises(InputError, match="no worker of the Dask cluster at .* offers GPU"):
+        with pytest.raises(InputError, match=r"no worker of the Dask cluster at .* offers GPU"):
             cluster.device_of_workers(workers.scheduler_address, "auto", ("GPU",))
 
 

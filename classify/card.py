@@ -90,7 +90,7 @@ def _training(classifier: TrainedClassifier | Ensemble) -> list[str]:
         return [
             f"- {m['network']}, seed {m['seed']}: balanced accuracy {m['balanced_accuracy']:.3f}"
             for m in classifier.record["training"]["members"]
-        ]
+        ] + ["", f"Temperature {classifier.temperature:.3f}."]
     config, training = classifier.config, classifier.record["training"]
     return [
         f"Weights of step {training['kept_step']} of {training['steps_made']}, chosen by "

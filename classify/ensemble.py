@@ -26,6 +26,7 @@ from galaxies.image_set import ImageSet
 KIND = "ensemble"
 Combine = Literal["mean", "stack"]
 RIDGE = 0.05
+SMALLEST_PROBABILITY = 1e-12
 
 
 @dataclass
@@ -40,6 +41,8 @@ class Ensemble:
         Of each member's log probabilities; only for a stack.
     offsets : (K,) float64
         Of each class; only for a stack.
+    temperature : float
+        Joined log probabilities are divided by it before the softmax; 1 until it is fitted.
     record : dict
         As `TrainedClassifier.record`.
     """
@@ -48,6 +51,7 @@ class Ensemble:
     combine: Combine = "mean"
     weights: torch.Tensor | None = None
     offsets: torch.Tensor | None = None
+    temperature: float = 1.0
     record: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -96,12 +100,18 @@ class Ensemble:
         return self.join(self.member_probabilities(images))
 
     def join(self, probabilities: torch.Tensor) -> torch.Tensor:
-        """(M, n, K) member probabilities to (n, K)."""
-        if self.combine == "mean":
+        """(M, n, K) member probabilities to (n, K), at the fitted temperature."""
+        if self.combine == "mean" and self.temperature == 1:
             return probabilities.mean(dim=0)
+        return torch.softmax(self.scores(probabilities) / self.temperature, dim=1)
+
+    def scores(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """(M, n, K) member probabilities to (n, K) logits, before the temperature."""
+        if self.combine == "mean":
+            return probabilities.mean(dim=0).clamp_min(SMALLEST_PROBABILITY).log()
         if self.weights is None or self.offsets is None:
             raise InputError("the stack is not fitted yet: call fit_stack first")
-        return torch.softmax(_stacked(probabilities, self.weights, self.offsets), dim=1)
+        return _stacked(probabilities, self.weights, self.offsets)
 
     def features(self, images: ImageSet | torch.Tensor) -> torch.Tensor:
         """(n, sum of d) float32: the members' features, each of length one."""
@@ -168,6 +178,7 @@ def write_ensemble(ensemble: Ensemble, folder: Path) -> None:
         "combine": ensemble.combine,
         "members": [member.specification.name for member in ensemble.members],
         "class_names": ensemble.class_names,
+        "temperature": ensemble.temperature,
         "record": ensemble.record,
     }
     (folder / "config.json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
@@ -193,10 +204,18 @@ def load_any(
         stack: dict[str, torch.Tensor] = {}
         if description["combine"] == "stack":
             stack = load_file(folder / "stack.safetensors")
-        return Ensemble(members, description["combine"], **stack, record=description["record"])
+        return Ensemble(
+            members,
+            description["combine"],
+            **stack,
+            # Ensembles of older versions have none.
+            temperature=float(description.get("temperature", 1.0)),
+            record=description["record"],
+        )
 
 
 def _stacked(
     probabilities: torch.Tensor, weights: torch.Tensor, offsets: torch.Tensor
 ) -> torch.Tensor:
-    return torch.einsum("m,mnk->nk", weights, probabilities.clamp_min(1e-12).log()) + offsets
+    logarithms = probabilities.clamp_min(SMALLEST_PROBABILITY).log()
+    return torch.einsum("m,mnk->nk", weights, logarithms) + offsets

@@ -5,6 +5,7 @@ from typing import cast
 
 import torch
 
+from classify.calibration import fit_temperature
 from classify.checkpoint import MARKS, load_classifier
 from classify.ensemble import Combine, Ensemble, fit_stack
 from classify.finishing import finish, report, training_fingerprint
@@ -24,8 +25,9 @@ def make_ensemble(
     Raises
     ------
     InputError
-        If a member was trained on other images than the training split of the data: then it may
-        have seen what it is tested on.
+        If a member was trained on other images than the training split of the data, or chosen by
+        another part of the validation split: then it may have seen what it is tested on, or what
+        the ensemble is calibrated on.
     """
     members = tuple(load_classifier(folder, device) for folder in config.ensemble)
     expected = training_fingerprint(image_set)
@@ -46,6 +48,13 @@ def make_ensemble(
                 f"{folder} was trained on other images than the training split of {config.data}, "
                 "so it may have seen what it would be tested on; train all members on one split"
             )
+        share = (member.record.get("command") or {}).get("calibration_share")
+        if config.calibration_share and share != config.calibration_share:
+            raise InputError(
+                f"{folder} was trained with --calibration-share {share}, so images that calibrate "
+                "the ensemble may have chosen its weights; give the same --calibration-share "
+                "to the members and the ensemble"
+            )
     image_set.side("test")  # where there is none, say so at once
     chooser, calibration = hold_out_calibration(
         image_set.side("validation"), config.calibration_share
@@ -54,6 +63,9 @@ def make_ensemble(
     if cast(Combine, config.combine) == "stack":
         assert chooser is not None
         ensemble = fit_stack(ensemble, chooser)
+    if calibration is not None:
+        scores = ensemble.scores(ensemble.member_probabilities(calibration))
+        ensemble.temperature = fit_temperature(scores, calibration.labels)
     reference = make_reference(
         ensemble, image_set.side("train"), calibration, most_examples=config.examples
     )

@@ -151,7 +151,7 @@ def report(
                 "checkpoint": str(out),
                 **training,
                 "seconds": classifier.record["seconds"],
-                "temperature": getattr(classifier, "temperature", 1.0),
+                "temperature": classifier.temperature,
                 "metrics": metrics.as_json(),
                 "coverage": coverage.as_json() if coverage else None,
             }

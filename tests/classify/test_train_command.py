@@ -15,6 +15,7 @@ from classify.metrics import evaluate
 from classify.resume import save_state
 from classify.train import ClassifyTrain, run
 from classify.train_command import open_data, training_part
+from classify.validation_parts import hold_out_calibration
 from galaxies.errors import InputError
 from galaxies.hdf5 import write_hdf5
 from galaxies.image_set import ImageSet
@@ -261,7 +262,28 @@ def test_an_ensemble_is_a_checkpoint_that_predicts(
     torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(120).double())
     members = [load_classifier(path).probabilities(little_set) for path in (checkpoint, second)]
     if combine == "mean":
-        torch.testing.assert_close(probabilities, (members[0] + members[1]) / 2)
+        scores = ((members[0] + members[1]) / 2).log() / loaded.temperature
+        torch.testing.assert_close(probabilities, torch.softmax(scores, dim=1))
+    _, calibration = hold_out_calibration(little_set.side("validation"), 0.5)
+    assert calibration is not None
+    found = float(nll(loaded.probabilities(calibration), calibration.labels))
+    for temperature in (loaded.temperature / 1.2, loaded.temperature * 1.2, 1.0):
+        other = dataclasses.replace(loaded, temperature=temperature).probabilities(calibration)
+        assert found <= float(nll(other, calibration.labels)) + 1e-6
+
+
+def nll(probabilities: torch.Tensor, labels: np.ndarray) -> torch.Tensor:
+    return torch.nn.functional.nll_loss(probabilities.log(), torch.from_numpy(labels))
+
+
+def test_members_chosen_by_what_calibrates_the_ensemble_are_refused(
+    checkpoint: Path, little_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--data", str(little_path), "--out", str(tmp_path / "both")]
+    arguments += ["--calibration-share", "0.3", "--ensemble", str(checkpoint), str(checkpoint)]
+    assert run(arguments) == 2
+    assert "--calibration-share 0.5" in capsys.readouterr().err
+    assert not (tmp_path / "both").exists()
 
 
 def test_members_trained_on_other_images_are_refused(

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -138,7 +138,7 @@ def _pack_folder(
     catalogue = read_catalogue(folder, labels, columns)
     everything = len(catalogue.paths)
     catalogue = catalogue.without_classes(exclude) if exclude else catalogue
-    _refuse_small_classes(catalogue.classes, catalogue.class_names)
+    counts = _refuse_small_classes(catalogue.classes, catalogue.class_names)
     if joined is not None:
         joined.rows_of(catalogue.ids)  # refuses before a pixel is read
     headers = read_headers(catalogue.paths)
@@ -160,7 +160,7 @@ def _pack_folder(
         )
         left_out = tuple(str(catalogue.paths[row]) for row in skipped)
         catalogue = catalogue.select(np.setdiff1d(np.arange(len(catalogue.paths)), skipped))
-        _refuse_small_classes(catalogue.classes, catalogue.class_names, len(left_out))
+        _refuse_emptied_classes(counts, catalogue.classes, len(left_out))
         store = PixelsInHdf5(temporary, writer.finish(), torch.uint8)
         packed = image_set_of_catalogue(catalogue, store, source=str(folder))
         packed = _with_mirror(packed if joined is None else joined.onto(packed), mirror)
@@ -188,7 +188,7 @@ def _pack_arrays(
     if exclude:
         image_set = image_set.without_classes(exclude)
     names = [image_set.class_names[label] for label in image_set.labels]
-    _refuse_small_classes(names, image_set.class_names)
+    counts = _refuse_small_classes(names, image_set.class_names)
     image_set = _with_mirror(image_set, mirror)
     if joined is not None:
         image_set = joined.onto(image_set)
@@ -204,7 +204,7 @@ def _pack_arrays(
         excluded = everything - len(image_set)
         image_set = image_set.select(kept) if left_out else image_set
         classes = [image_set.class_names[label] for label in image_set.labels]
-        _refuse_small_classes(classes, image_set.class_names, len(left_out))
+        _refuse_emptied_classes(counts, classes, len(left_out))
         writer = PixelWriter(file, len(image_set), image_set.store.dtype)
         for _, block in image_set.blocks():
             writer.add(crop_and_resize(block, crop=decoding.crop, size=decoding.size))
@@ -280,13 +280,25 @@ def _refuse_output(out: Path, *, overwrite: bool) -> None:
     refuse_existing(out, overwrite=overwrite)
 
 
-def _refuse_small_classes(
-    classes: Sequence[str], class_names: Sequence[str] = (), skipped: int = 0
-) -> None:
-    counts = dict.fromkeys(class_names, 0) | Counter(classes)
+def _refuse_small_classes(classes: Sequence[str], class_names: Sequence[str]) -> Counter[str]:
+    """Images per class that has any; classes without an image are only warned of."""
+    counts = Counter(classes)
+    _refuse_few(counts)
+    empty = [name for name in class_names if name not in counts]
+    if empty:
+        warn(f"classes without an image: {', '.join(empty)}")
+    return counts
+
+
+def _refuse_emptied_classes(before: Counter[str], classes: Sequence[str], skipped: int) -> None:
+    """Refuse what bad images have made too small, or have emptied."""
+    left = Counter(classes)
+    _refuse_few({name: left[name] for name in before}, f" without the {skipped} bad images")
+
+
+def _refuse_few(counts: Mapping[str, int], without: str = "") -> None:
     small = [f"{name!r} ({count})" for name, count in counts.items() if count < FEWEST_IMAGES]
     if small:
-        without = f" without the {skipped} bad images" if skipped else ""
         raise InputError(
             f"classes with fewer than {FEWEST_IMAGES} images{without}: {', '.join(small)}; "
             "add images, or leave the class out with --exclude CLASS"

@@ -1,5 +1,6 @@
 """Packing: what comes in goes out, cropped and resized by the stated rules."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -359,3 +360,24 @@ def test_margins_that_hold_no_flux_are_cut_off_before_anything_is_judged(ending,
         torch.from_numpy(images[:5].transpose(0, 3, 1, 2).copy()), crop=32, size=16
     )
     assert torch.equal(packed.pixels, expected)
+
+
+def test_classes_without_an_image_are_no_obstacle(class_folder, tmp_path, galaxy_set):
+    write_hdf5(dataclasses.replace(make_flux_set(), class_names=("a", "b", "c")), tmp_path / "f.h5")
+    status, _, error = galaxy_set("pack", tmp_path / "f.h5", tmp_path / "o.h5", "--size", 16)
+    assert status == 0, error
+    assert "classes without an image: c" in error
+    assert read_hdf5(tmp_path / "o.h5").class_names == ("a", "b", "c")
+    (class_folder / "provenance.json").write_text('{"class_names": ["lens", "merger", "spiral"]}')
+    status, _, error = galaxy_set("pack", class_folder, tmp_path / "p.h5", "--size", 16)
+    assert status == 0, error
+    assert "classes without an image: lens" in error
+
+
+def test_a_class_that_is_emptied_by_skipping_is_refused(class_folder, tmp_path, galaxy_set):
+    for path in (class_folder / "merger").iterdir():
+        path.write_bytes(b"broken")
+    status, _, error = galaxy_set("pack", class_folder, tmp_path / "o.h5", "--skip-bad")
+    assert status == 2
+    assert "fewer than 2 images without the 4 bad images: 'merger' (0)" in error
+    assert not (tmp_path / "o.h5").exists()

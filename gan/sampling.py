@@ -249,6 +249,7 @@ def generate_set(
     truncation: float = 1.0,
     device: torch.device | str = "cpu",
     progress: bool = False,
+    step: int | None = None,
 ) -> ImageSet:
     """A synthetic set: ``count`` images of each class, with the history of its generator.
 
@@ -258,8 +259,10 @@ def generate_set(
         Folder of ``gan-train``.
     classes
         Names or indices of the training set; without any, the classes that the run was for.
+    step
+        Of a snapshot; without it the weights that the run chose.
     """
-    loaded = load_generator(checkpoint, device)
+    loaded = load_generator(checkpoint, device, step)
     wanted = [loaded.class_index(name) for name in classes or loaded.training_classes]
     if len(set(wanted)) != len(wanted):
         raise InputError("a class is named twice")

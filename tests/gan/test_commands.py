@@ -7,7 +7,9 @@ import torch
 from PIL import Image
 
 from galaxies.sources import open_image_set
+from gan import trial
 from gan.generate import main as generate_main
+from gan.preparation import prepare
 from gan.train import main as train_main
 from gan.training_config import CPU_WIDTH
 
@@ -40,8 +42,31 @@ def test_dry_run_prints_the_published_counts(tiny_set_path, tmp_path, capsys):
     assert report["discriminator_parameters"] == 2_765_568
     assert report["memory_bytes"]["activations"] > 0
     assert report["seconds_estimated"] > 0
+    assert report["seconds_left_out"] == "20 evaluations and the training of their judge"
     assert report["recipe_parts"]["beta1"] == 0.5
     assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_weighs_plain_and_penalised_steps(tiny_config, tiny_set, monkeypatch):
+    monkeypatch.setattr(trial, "_seconds_of", lambda stepper, number, device: (9.0, 1.0)[number])
+    cpu = torch.device("cpu")
+    for every, seconds in ((8, 2.0), (1, 9.0)):
+        config = tiny_config(penalty_every=every, batch_size=2 * trial.TRIAL_BATCH)
+        found = trial.seconds_per_step(prepare(config, tiny_set), config, cpu, torch.float32)
+        assert found == pytest.approx(2 * seconds)
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [("128", "64 pixels are enlarged to 128, which adds no detail"), ("32", "")]
+)
+def test_an_enlargement_is_warned_of(size, said, tiny_set_path, capsys, monkeypatch):
+    monkeypatch.setattr(trial, "describe_dry_run", lambda *arguments: {})
+    words = ["--data", str(tiny_set_path), "--class", "0", "--size", size, "--dry-run"]
+    assert train_main([*words, "--device", "cpu"]) == 0
+    told = capsys.readouterr().err
+    assert "resizing images from 64" in told
+    assert said in told
+    assert ("enlarged" in told) == bool(said)
 
 
 def test_resuming_needs_no_flag_but_the_folder(run_folder, capsys):
@@ -58,6 +83,9 @@ def test_resuming_needs_no_flag_but_the_folder(run_folder, capsys):
         ([], "name the class to make"),
         (["--class", "0", "--size", "69"], "cannot make 69x69 images; choose --size 32, 64"),
         (["--class", "0", "--steps", "0"], "--steps must be at least 1"),
+        (["--class", "0", "--evaluation-images", "3"], "--evaluation-images must be at least 4"),
+        (["--class", "0", "--device", "cuda:99"], "--device cuda:99: this machine has"),
+        (["--class", "0", "--device", "gpu"], "--device gpu: unknown"),
         (["--class", "0", "--r1", "-1"], "--r1 must be 0 or more"),
         (["--class", "0", "--pixel-noise", "True", "--recipe", "dcgan"], "--generator style"),
         (["--class", "0", "--data", "/none.h5"], "/none.h5 does not exist"),
@@ -166,6 +194,7 @@ def test_interpolation_writes_a_strip_and_a_film(run_folder, tmp_path):
         ([], "name the output with --out"),
         (["--out", "x", "--count", "0"], "--count must be at least 1"),
         (["--out", "x", "--keep", "0.5"], "--keep below 1 and --by belong together"),
+        (["--out", "x", "--step", "2"], "holds no snapshot of step 2; gan-train keeps them with"),
         (["--out", "x", "--truncation", "0"], "--truncation must be above 0"),
     ],
 )

@@ -8,7 +8,7 @@ from torch import distributed, multiprocessing
 
 from galaxies.errors import InputError
 from gan.preparation import build_step, prepare
-from gan.processes import join_processes
+from gan.processes import decided_by_lead, join_processes
 
 STEPS = 3
 
@@ -30,6 +30,8 @@ def _work(rank, port, config, images, folder):
     distributed.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
     )
+    assert decided_by_lead(rank == 0, torch.device("cpu"))
+    assert not decided_by_lead(rank == 1, torch.device("cpu"))
     torch.save(_advance(config, images, rank, 2).snapshot(), folder / f"{rank}.pt")
     distributed.destroy_process_group()
 
@@ -67,5 +69,16 @@ def test_a_batch_that_cannot_be_shared(monkeypatch):
     with (
         pytest.raises(InputError, match="multiple of 4 times the 3 processes"),
         join_processes("cpu", 64),
+    ):
+        pass
+
+
+def test_one_device_for_several_processes_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("gan.processes.choose_device", torch.device)
+    monkeypatch.setattr("torch.cuda.set_device", lambda device: None)
+    with (
+        pytest.raises(InputError, match="cuda:0 is one device for 2 processes"),
+        join_processes("cuda:0", 64),
     ):
         pass

@@ -1,5 +1,6 @@
 """A run that is killed and resumed ends with the same bits; a changed setting is refused."""
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -9,6 +10,7 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,10 +18,17 @@ from galaxies.command_line import named_on_command_line
 from galaxies.errors import InputError
 from gan import step
 from gan.checkpoint import read_log, read_state, read_weights
+from gan.recipes import RECIPES
 from gan.resume import stored_config
+from gan.step import TrainingStep
 from gan.trainer import train
 
 LOOKS = 2
+
+
+def coarse_pixels(pixels: torch.Tensor) -> torch.Tensor:
+    """An extractor that needs no training: 4x4 means of each channel."""
+    return torch.nn.functional.adaptive_avg_pool2d(pixels.float() / 255, 4).flatten(1)
 
 
 def final(folder: Path) -> dict[str, torch.Tensor]:
@@ -48,42 +57,44 @@ def look_often(monkeypatch):
     monkeypatch.setattr(step, "WATCH_IMAGES", 8 * LOOKS)  # tiny batches of 8
 
 
-def _train(config, tiny_set, folder):
+def _train(config, tiny_set, folder, extractor):
     torch.set_num_threads(1)
     step.WATCH_IMAGES = 8 * LOOKS  # this process imported it afresh
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    train(config, tiny_set, folder, progress=False)
+    train(config, tiny_set, folder, extractor=extractor, progress=False)
+
+
+SMALL = {"generator": "convolutional", "discriminator": "convolutional"}
+"""Few operations a step, but every kind of state: averages, norms, moments, feedback, draws."""
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("networks", "extractor", "runs"), [(SMALL, None, 16), ({}, coarse_pixels, 4)]
+)
 def test_killed_twenty_times_and_resumed_it_ends_with_the_same_bits(
-    tiny_config, tiny_set, tmp_path
+    networks, extractor, runs, tiny_config, tiny_set, tmp_path
 ):
-    """SIGKILL at a random moment, twenty runs of twenty."""
-    # Few operations a step, but every kind of state: averages, norms, moments, feedback, draws.
-    flags = {
-        "save_seconds": 0.0,
-        "log_every": 3,
-        "generator": "convolutional",
-        "discriminator": "convolutional",
-    }
+    """SIGKILL at a random moment, twenty runs of twenty; four of the whole recipe, judged."""
+    flags = {"save_seconds": 0.0, "log_every": 3, **networks}
     whole = tmp_path / "whole"
     start = time.monotonic()
-    train(tiny_config(**flags), tiny_set, whole, progress=False)
+    train(tiny_config(**flags), tiny_set, whole, extractor=extractor, progress=False)
     length = time.monotonic() - start
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["gan.trainer", "torch._dynamo", "galaxies.hdf5", "matplotlib.figure"]
     )
     moments = random.Random(0)
-    for number in range(20):
+    for number in range(runs):
         folder = tmp_path / f"killed-{number}"
         kills = 0
         longest = length
         while True:
             resume = (folder / "state.pt").is_file()
             process = context.Process(
-                target=_train, args=(tiny_config(**flags, resume=resume), tiny_set, folder)
+                target=_train,
+                args=(tiny_config(**flags, resume=resume), tiny_set, folder, extractor),
             )
             process.start()
             # The first kill comes after something was saved, the second at any moment.
@@ -107,8 +118,6 @@ def test_killed_twenty_times_and_resumed_it_ends_with_the_same_bits(
 def test_ctrl_c_saves_and_the_rest_is_the_same(tiny_config, tiny_set, tmp_path, monkeypatch):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     train(tiny_config(), tiny_set, whole, progress=False)
-    from gan.step import TrainingStep
-
     original = TrainingStep.run
 
     def interrupted(self, penalised):
@@ -137,6 +146,14 @@ def test_more_steps_are_the_same_as_asked_for_at_once(tiny_config, tiny_set, tmp
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
+@pytest.fixture(scope="module")
+def finished(tiny_config, tiny_set, tmp_path_factory):
+    """A run that every attempt to resume must leave as it is."""
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    train(tiny_config(steps=4), tiny_set, folder, progress=False)
+    return folder
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -144,25 +161,147 @@ def test_more_steps_are_the_same_as_asked_for_at_once(tiny_config, tiny_set, tmp
         ({"batch_size": 16}, "--batch-size was 8, now 16"),
         ({"r1": 3.0}, r"--r1 was [0-9.]+, now 3.0"),
         ({"classes": ("1",)}, "--class was 0, now 1"),
-        ({"steps": 5}, "--steps was 12, now 5"),
+        ({"steps": 3}, "--steps was 4, now 3"),
         ({"seed": 5, "width": 0.1}, "--width was 0.05, now 0.1"),
     ],
 )
-def test_a_changed_setting_is_refused_by_name(tiny_config, tiny_set, tmp_path, changes, named):
-    folder = tmp_path / "run"
-    train(tiny_config(), tiny_set, folder, progress=False)
-    before = (folder / "state.pt").read_bytes()
+def test_a_changed_setting_is_refused_by_name(tiny_config, tiny_set, finished, changes, named):
+    before = (finished / "state.pt").read_bytes()
     with pytest.raises(InputError, match=named):
-        train(tiny_config(**changes, resume=True), tiny_set, folder, progress=False)
-    assert (folder / "state.pt").read_bytes() == before
+        train(tiny_config(**changes, resume=True), tiny_set, finished, progress=False)
+    assert (finished / "state.pt").read_bytes() == before
 
 
-def test_other_images_are_refused(tiny_config, tiny_set, tmp_path):
-    folder = tmp_path / "run"
-    train(tiny_config(), tiny_set, folder, progress=False)
-    fewer = tiny_set.select(range(5, len(tiny_set)))
-    with pytest.raises(InputError, match="training images are others"):
-        train(tiny_config(resume=True), fewer, folder, progress=False)
+def other_labels(images):
+    labels = images.labels.copy()
+    first = np.flatnonzero((labels == 1) & (images.split == 0))[0]
+    labels[first] = 2
+    return dataclasses.replace(images, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (lambda images: images.select(range(5, len(images))), "training images are others"),
+        (other_labels, "training images have other classes"),
+        (lambda images: images.select(images.split != 1), "--augment-watch was held-out, now sign"),
+        (lambda images: images.select(images.split != 1), "validation images, or other images"),
+        (
+            lambda images: dataclasses.replace(images, mirror_pairs=(("round", "double"),)),
+            "other mirror pairs",
+        ),
+    ],
+)
+def test_other_images_are_refused(change, named, tiny_config, tiny_set, finished):
+    before = {path.name: path.read_bytes() for path in finished.iterdir() if path.is_file()}
+    with pytest.raises(InputError, match=named):
+        train(tiny_config(steps=8, resume=True), change(tiny_set), finished, progress=False)
+    assert before == {p.name: p.read_bytes() for p in finished.iterdir() if p.is_file()}
+
+
+def test_another_default_of_the_recipe_is_refused_and_the_old_value_goes_on(
+    tiny_config, tiny_set, finished, tmp_path, monkeypatch
+):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    record = (folder / "config.json").read_bytes()
+    changed = dataclasses.replace(RECIPES["tail"], lecam=0.3)
+    monkeypatch.setitem(RECIPES, "tail", changed)
+    with pytest.raises(InputError, match=r"--lecam was 0.0, now 0.3 by default \(pass --lecam 0.0"):
+        train(tiny_config(steps=8, resume=True), tiny_set, folder, progress=False)
+    assert (folder / "config.json").read_bytes() == record
+    named = tiny_config(steps=8, resume=True, lecam=0.0)
+    assert train(named, tiny_set, folder, progress=False).step == 8
+
+
+def test_a_record_that_lacks_a_part_is_refused_by_name(tiny_config, tiny_set, finished, tmp_path):
+    folder = shutil.copytree(finished, tmp_path / "run")
+    record = json.loads((folder / "config.json").read_text())
+    del record["recipe_parts"]["lecam"]
+    (folder / "config.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match="records no lecam"):
+        train(tiny_config(steps=8, resume=True), tiny_set, folder, progress=False)
+
+
+def stop_or_poison(monkeypatch, *, poison, stop=None):
+    """NaN after the first step number ``poison``; Ctrl-C after step ``stop``, the first time."""
+    original = TrainingStep.run
+    done = set()
+
+    def run(self, penalised):
+        original(self, penalised)
+        number = int(self.step_count)
+        if number == poison and "poison" not in done:
+            done.add("poison")
+            with torch.no_grad():
+                next(self.generator.parameters()).fill_(float("nan"))
+        if number == stop and "stop" not in done:
+            done.add("stop")
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(TrainingStep, "run", run)
+
+
+def test_a_resumed_run_goes_back_from_a_nan_as_far_as_an_uninterrupted_one(
+    tiny_config, tiny_set, tmp_path, monkeypatch
+):
+    """It once went back to the step at which it was saved."""
+    config = {"log_every": 3, "evaluate_every": 3, "steps": 9}
+    with monkeypatch.context() as patch:
+        stop_or_poison(patch, poison=5)
+        train(tiny_config(**config), tiny_set, tmp_path / "whole", progress=False)
+    with monkeypatch.context() as patch:
+        stop_or_poison(patch, poison=5, stop=4)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny_config(**config), tiny_set, tmp_path / "cut", progress=False)
+        train(tiny_config(**config, resume=True), tiny_set, tmp_path / "cut", progress=False)
+    assert [r["step"] for r in read_log(tmp_path / "cut") if r["kind"] == "rollback"] == [3]
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_kill_right_after_going_back_does_not_forget_it(
+    tiny_config, tiny_set, tmp_path, monkeypatch
+):
+    config = {"log_every": 3, "evaluate_every": 3, "steps": 9}
+    with monkeypatch.context() as patch:
+        stop_or_poison(patch, poison=5)
+        train(tiny_config(**config), tiny_set, tmp_path / "whole", progress=False)
+
+    class Killed(BaseException):
+        pass
+
+    def killed(self, factor):
+        lower_rates(self, factor)
+        patch.setattr(TrainingStep, "run", lambda self, penalised: kill())
+
+    def kill():
+        raise Killed
+
+    lower_rates = TrainingStep.lower_rates
+    with monkeypatch.context() as patch:
+        stop_or_poison(patch, poison=5)
+        patch.setattr(TrainingStep, "lower_rates", killed)
+        with pytest.raises(Killed):
+            train(tiny_config(**config), tiny_set, tmp_path / "cut", progress=False)
+    train(tiny_config(**config, resume=True), tiny_set, tmp_path / "cut", progress=False)
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_run_that_a_guard_stopped_goes_on_as_if_it_had_warned(
+    tiny_config, tiny_set, tmp_path, monkeypatch
+):
+    same = torch.full((16, 3, 32, 32), 30, dtype=torch.uint8)
+    monkeypatch.setattr("gan.evaluation.generate", lambda *arguments: same)
+    config = {"evaluate_every": 3, "steps": 9, "condition_from": 0.0, "condition_full": 0.0}
+    judged = {"extractor": coarse_pixels, "progress": False}
+    train(tiny_config(**config), tiny_set, tmp_path / "whole", **judged)
+    cut = tmp_path / "cut"
+    with pytest.raises(InputError, match="stopped at step 3: class 'double' has collapsed"):
+        train(tiny_config(**config, guards="stop"), tiny_set, cut, **judged)
+    assert [r["step"] for r in read_log(cut) if r["kind"] == "evaluation"] == [3]
+    assert "has collapsed" in (cut / "card.md").read_text()
+    assert (cut / "curve.png").is_file()
+    train(tiny_config(**config, guards="warn", resume=True), tiny_set, cut, **judged)
+    assert_same_run(tmp_path / "whole", cut)
 
 
 def test_flags_that_were_not_named_take_their_stored_value(tiny_config, tiny_set, tmp_path):

@@ -9,6 +9,7 @@ import torch
 from galaxies.errors import InputError
 from gan import guards
 from gan.checkpoint import read_log, read_state, read_training_images, read_weights
+from gan.sampling import generate_set, load_generator
 from gan.step import TrainingStep
 from gan.trainer import train
 
@@ -182,6 +183,14 @@ def test_guards_can_stop_the_run(tiny_config, tiny_set, tmp_path):
     assert read_state(tmp_path / "run")["number"] < 60
 
 
+def test_the_time_to_go_is_told_once_at_any_width(
+    tiny_config, tiny_set, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("gan.trainer.TOLD_HOURS", 0.0)
+    train(tiny_config(steps=6, log_every=2), tiny_set, tmp_path / "run")
+    assert capsys.readouterr().err.count("minutes remain") == 1
+
+
 def test_guards_can_be_switched_off(tiny_config, tiny_set, tmp_path, capsys):
     config = tiny_config(
         recipe="dcgan",
@@ -332,6 +341,49 @@ def test_weights_from_before_a_class_that_comes_at_once_are_never_chosen(
     outcome = train(config, tiny_set, tmp_path / "run", extractor=coarse_pixels, progress=False)
     assert outcome.chosen_step == 12
     assert read_weights(tmp_path / "run")["conditioning"] == 1.0
+
+
+def test_a_class_with_one_image_is_left_out_and_said(tiny_config, tiny_set, tmp_path, capsys):
+    of_class = np.flatnonzero((tiny_set.labels == 1) & (tiny_set.split == 0))
+    images = tiny_set.select(np.setdiff1d(np.arange(len(tiny_set)), of_class[1:]))
+    train(tiny_config(steps=2), images, tmp_path / "run", progress=False)
+    assert "left out: 'round' (1)" in capsys.readouterr().err
+
+
+def test_a_generator_of_one_class_is_judged_by_a_classifier_of_all(
+    tiny_config, tiny_set, tmp_path, monkeypatch, capsys
+):
+    shown = []
+
+    def trained(folder, images, **options):
+        shown.append(set(images.labels.tolist()))
+        return coarse_pixels
+
+    monkeypatch.setattr("gan.evaluation.trained_extractor", trained)
+    folder = tmp_path / "run"
+    config = tiny_config(scope="class", judge="classifier", steps=2, evaluate_every=2)
+    train(config, tiny_set, folder, progress=False)
+    assert shown == [{0, 1, 2}]
+    (row,) = [r for r in read_log(folder) if r["kind"] == "evaluation"]
+    assert set(row["kid"]) == {"double"}
+    assert "the last checkpoint is kept" not in capsys.readouterr().err
+    assert set(read_training_images(folder)[1]) == set(
+        tiny_set.side("train").of_classes([0]).ids.tolist()
+    )
+
+
+def test_snapshots_keep_the_weights_of_every_evaluation(tiny_config, tiny_set, tmp_path):
+    folder = tmp_path / "run"
+    train(tiny_config(snapshots=True), tiny_set, folder, progress=False)
+    names = sorted(path.name for path in (folder / "snapshots").iterdir())
+    assert names == ["0000006.safetensors", "0000012.safetensors"]
+    early, last, kept = read_weights(folder, 6), read_weights(folder, 12), read_weights(folder)
+    assert all(torch.equal(last[name], kept[name]) for name in kept)
+    assert not all(torch.equal(early[name], kept[name]) for name in kept)
+    made = generate_set(folder, count=2, step=6)
+    assert made.provenance["generator"]["step"] == 6
+    with pytest.raises(InputError, match="no snapshot of step 7; it holds: 6, 12"):
+        load_generator(folder, step=7)
 
 
 def test_a_class_beyond_the_last_layer_is_refused(tiny_config, tiny_set, tmp_path):

@@ -13,7 +13,7 @@ import torch
 from classify.fits_files import is_fits_file
 from classify.reading import ImageReader
 from galaxies.errors import InputError
-from galaxies.hdf5 import HDF5_ENDINGS
+from galaxies.hdf5 import HDF5_ENDINGS, UNLABELLED, read_hdf5
 from galaxies.image_files import is_image_file
 from galaxies.image_set import ImageSet
 from galaxies.sources import open_image_set
@@ -51,9 +51,19 @@ class Batch:
 
 
 def list_items(
-    sources: Iterable[str], reader: ImageReader, *, side: str = "all", recursive: bool = False
+    sources: Iterable[str],
+    reader: ImageReader,
+    *,
+    side: str = "all",
+    recursive: bool = False,
+    labelled: bool = False,
 ) -> list[Item]:
     """Every image of every source, in the order given, without reading a pixel.
+
+    Parameters
+    ----------
+    labelled
+        Whether a set must hold labels.
 
     Raises
     ------
@@ -68,7 +78,7 @@ def list_items(
         if path.is_dir():
             items += _of_folder(path, recursive)
         elif path.suffix.lower() in (*HDF5_ENDINGS, ".npz"):
-            items += _of_set(path, reader, side)
+            items += _of_set(path, reader, side, labelled)
         elif is_image_file(path.name) or is_fits_file(path.name):
             items.append(Item(str(path), path.parent.name, path=path))
         else:
@@ -128,8 +138,15 @@ def _of_folder(folder: Path, recursive: bool) -> list[Item]:
     return [Item(str(path), path.parent.name, path=path) for path in here]
 
 
-def _of_set(path: Path, reader: ImageReader, side: str) -> list[Item]:
-    image_set = open_image_set(path)
+def open_set(path: Path, *, labelled: bool) -> ImageSet:
+    """An image set; one in HDF5 may lack labels where none are needed."""
+    if path.suffix.lower() in HDF5_ENDINGS:
+        return read_hdf5(path, labelled=labelled)
+    return open_image_set(path)
+
+
+def _of_set(path: Path, reader: ImageReader, side: str, labelled: bool) -> list[Item]:
+    image_set = open_set(path, labelled=labelled)
     expected = (reader.channels, reader.size, reader.size)
     if image_set.shape != expected:
         raise InputError(
@@ -141,7 +158,10 @@ def _of_set(path: Path, reader: ImageReader, side: str) -> list[Item]:
         raise InputError(f"{path} and the classifier differ: one holds flux, the other uint8")
     if side != "all":
         image_set = image_set.side(side)
+    names: list[str | None] = list(image_set.class_names)
+    if image_set.class_names == (UNLABELLED,):
+        names = [None]
     return [
-        Item(str(name), image_set.class_names[label], image_set=image_set, row=row)
+        Item(str(name), names[label], image_set=image_set, row=row)
         for row, (name, label) in enumerate(zip(image_set.ids, image_set.labels, strict=True))
     ]

@@ -103,7 +103,13 @@ def open_service_and_items(config: ClassifyPredict) -> tuple[ClassifierService, 
         crop=config.crop,
         fits=FitsReading(config.hdu, stretch),
     )
-    items = list_items(config.images, service.reader, side=config.side, recursive=config.recursive)
+    items = list_items(
+        config.images,
+        service.reader,
+        side=config.side,
+        recursive=config.recursive,
+        labelled=config.evaluate,
+    )
     first, count = config.shard_numbers()
     return service, items[first - 1 :: count]
 

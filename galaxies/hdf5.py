@@ -29,6 +29,8 @@ from galaxies.resize import centre_of
 
 SCHEMA_VERSION = 1
 HDF5_ENDINGS = (".h5", ".hdf5", ".hdf")
+UNLABELLED = "unlabelled"
+"""The only class of a file without labels."""
 _DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _CHUNK_BYTES = 2**18  # read whole when any image of it is wanted: a compromise of stream and draw
@@ -84,7 +86,9 @@ def _read_scattered(images: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
     return np.concatenate(pieces)
 
 
-def read_hdf5(path: Path, *, scale_16_bit: bool = False, crop: int | None = None) -> ImageSet:
+def read_hdf5(
+    path: Path, *, scale_16_bit: bool = False, crop: int | None = None, labelled: bool = True
+) -> ImageSet:
     """Open an HDF5 image set or a plain Galaxy10 file; pixels stay on disk.
 
     Parameters
@@ -95,6 +99,9 @@ def read_hdf5(path: Path, *, scale_16_bit: bool = False, crop: int | None = None
         Read uint16 images as ``value / 257``, rounded, instead of refusing them.
     crop
         Take the central squares of this side.
+    labelled
+        Whether labels are needed; else every image of a file without them is of the one class
+        `UNLABELLED`.
 
     Raises
     ------
@@ -105,19 +112,21 @@ def read_hdf5(path: Path, *, scale_16_bit: bool = False, crop: int | None = None
         if "images" not in file:
             raise InputError(f"{path} has no dataset 'images' (found: {', '.join(file) or 'none'})")
         label_key = next((key for key in ("ans", "labels") if key in file), None)
-        if label_key is None:
+        if label_key is None and labelled:
             raise InputError(f"{path} has no dataset 'ans' with the labels (found: {list(file)})")
         _refuse_groups(file, path)
         images = file["images"]
         if images.ndim not in (3, 4):
             raise InputError(f"{path}: images are {images.shape}; (N, H, W, C) is needed")
-        labels = labels_of_array(file[label_key][()], str(path))
         count, height, width = images.shape[:3]
+        labels = np.zeros(count, np.int64)
+        if label_key is not None:
+            labels = labels_of_array(file[label_key][()], str(path))
         channels = images.shape[3] if images.ndim == 4 else 1
         if len(labels) != count:
             raise InputError(f"{path}: {count} images but {len(labels)} labels in {label_key!r}")
-        recognised = recognise_galaxy10(height, labels, list(file))
-        class_names = _attribute(file, "class_names")
+        recognised = recognise_galaxy10(height, labels, list(file)) if label_key else None
+        class_names = _attribute(file, "class_names") if label_key else (UNLABELLED,)
         if class_names is None:
             class_names = recognised.class_names if recognised else _numbered(labels)
         native = native_dtype(images.dtype)
@@ -141,7 +150,7 @@ def read_hdf5(path: Path, *, scale_16_bit: bool = False, crop: int | None = None
                 if "features" in file
                 else np.zeros((count, 0), np.float32),
                 feature_names=tuple(_attribute(file, "feature_names") or ()),
-                mirror_pairs=_pairs(_attribute(file, "mirror_pairs")),
+                mirror_pairs=_pairs(_attribute(file, "mirror_pairs")) if label_key else None,
                 stretch=Stretch(**stretch) if stretch else None,
                 provenance=dict(_attribute(file, "provenance") or {"source": str(path)}),
                 training_fingerprints=_strings(file, "training_fingerprints", empty=True),

@@ -94,16 +94,16 @@ def _columns_by_name(config: "ClassifyPredict", record: dict[str, Any]) -> dict[
 def classify_predict_joint(config: "ClassifyPredict") -> None:
     """Predict the images of one set, each with its features."""
     from classify.checkpoint import load_classifier
+    from classify.inputs import open_set
     from classify.reference import read_reference
     from galaxies.device import choose_device
-    from galaxies.sources import open_image_set
 
     if config.csv is not None:
         refuse_existing(config.csv, overwrite=config.overwrite)
     if len(config.images) != 1:
         raise InputError("a network that sees features takes one image set at a time")
     classifier = load_classifier(config.checkpoint, choose_device(config.device))
-    images = open_image_set(config.images[0])
+    images = open_set(Path(config.images[0]), labelled=config.evaluate)
     if config.side != "all":
         images = images.side(config.side)
     first, count = config.shard_numbers()

@@ -168,6 +168,24 @@ def test_a_set_a_pattern_and_shards(
         assert one["probabilities"] == pytest.approx(two["probabilities"], abs=1e-5)
 
 
+def test_a_set_without_labels_is_predicted_and_not_evaluated(
+    checkpoint: Path, little_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import h5py
+
+    bare = tmp_path / "bare.h5"
+    with h5py.File(little_path) as labelled, h5py.File(bare, "w") as file:
+        file["images"] = labelled["images"][:5]
+    assert run([str(checkpoint), str(bare), "--json"]) == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert len(answers) == 5
+    assert run([str(checkpoint), str(little_path), "--json"]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert [a["class"] for a in answers] == [a["class"] for a in whole[:5]]
+    assert run([str(checkpoint), str(bare), "--evaluate"]) == 2
+    assert "no dataset 'ans' with the labels" in capsys.readouterr().err
+
+
 def test_evaluate_reports_classes_and_coverage_of_labelled_images(
     checkpoint: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

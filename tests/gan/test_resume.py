@@ -222,6 +222,18 @@ def test_a_record_that_lacks_a_part_is_refused_by_name(tiny_config, tiny_set, fi
         train(tiny_config(steps=8, resume=True), tiny_set, folder, progress=False)
 
 
+def test_a_run_of_an_earlier_version_goes_on(tiny_config, tiny_set, finished, tmp_path):
+    """Without digests of labels and judging images, or what a NaN leads back to."""
+    folder = shutil.copytree(finished, tmp_path / "run")
+    record = json.loads((folder / "config.json").read_text())
+    del record["data"]["labels_digest"], record["data"]["judging_digest"]
+    (folder / "config.json").write_text(json.dumps(record))
+    state = read_state(folder)
+    del state["last_good"]
+    torch.save(state, folder / "state.pt")
+    assert train(tiny_config(steps=6, resume=True), tiny_set, folder, progress=False).step == 6
+
+
 def stop_or_poison(monkeypatch, *, poison, stop=None):
     """NaN after the first step number ``poison``; Ctrl-C after step ``stop``, the first time."""
     original = TrainingStep.run

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from fid.features import FeatureExtractor
 from fid.image_sources import Batch, ImageSource, ahead
 from fid.statistics import FeatureStatistics, StatisticsAccumulator, statistics_of_features
-from fid.statistics_file import Origin
+from fid.statistics_file import Origin, StretchOfOrigin
 from galaxies.atomic import whole_file
 from galaxies.command_line import warn
 from galaxies.errors import InputError
@@ -54,9 +54,9 @@ class SideFeatures:
     notes: list[str] = field(default_factory=list)
 
 
-def origin_of(extractor: FeatureExtractor) -> Origin:
-    """What must be equal on both sides."""
-    return Origin(extractor.name, extractor.weights_sha256, extractor.recipe)
+def origin_of(extractor: FeatureExtractor, stretch: StretchOfOrigin = None) -> Origin:
+    """What must be equal on both sides; ``stretch`` says how flux became 8 bits."""
+    return Origin(extractor.name, extractor.weights_sha256, extractor.recipe, stretch)
 
 
 def features_of_array(features: np.ndarray, seed: int = 0) -> SideFeatures:

@@ -17,6 +17,7 @@ from fid.inputs import ReadingRules, Side, open_set, open_side, parse_selection
 from fid.manifold import precision_recall_density_coverage
 from fid.memorisation import COPY_RATIO, measure_memorisation
 from fid.nearest import reduce_images
+from fid.one_stretch import seen_through, stretch_in_force
 from fid.physical_distance import compare_physics, share_without_object
 from fid.physics import measure
 from fid.score import Scored
@@ -376,9 +377,9 @@ def _training_images(
     config = material.config
     held_out = None
     if config.held_out is not None:
-        held_out = _compared(_image_side(config.held_out, material.rules), COMPARED_IMAGES, rng)
+        held_out = _compared(_image_side(config.held_out, material), COMPARED_IMAGES, rng)
     if config.training is not None:
-        source = _image_side(config.training, material.rules)
+        source = _image_side(config.training, material)
         return _compared(source, TRAINING_IMAGES, rng), held_out, config.training
     real, fake = material.images(0), material.images(1)
     if isinstance(fake, SetImages) and len(fake.image_set.training_fingerprints):
@@ -408,11 +409,15 @@ def _named_by_generator(
         [print_ in trained_on for print_ in real.image_set.fingerprints()], dtype=bool
     )
     unseen = None if inside.all() else SetImages(real.name, real.image_set.select(~inside))
-    return SetImages(selection.source, whole.select(seen)), unseen
+    training = SetImages(selection.source, whole.select(seen))
+    seen_through(training, stretch_in_force(*material.sides), real.name)
+    return training, unseen
 
 
-def _image_side(text: str, rules: ReadingRules) -> ImageSource:
-    side = open_side(text, rules)
+def _image_side(text: str, material: _Material) -> ImageSource:
+    """Other images, their flux seen as that of FAKE is."""
+    side = open_side(text, material.rules)
     if not isinstance(side, SetImages | LooseImages):
         raise InputError(f"{text} holds no images; pixels are needed here")
+    seen_through(side, stretch_in_force(*material.sides), material.config.real)
     return side

@@ -1,6 +1,5 @@
 """From two sides to a report: the work behind ``fid-score``."""
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +15,7 @@ from fid.features import FeatureExtractor, load_extractor, name_of_distance
 from fid.frechet import FrechetDistance, frechet_distance
 from fid.image_sources import LooseImages, SetImages
 from fid.inputs import FeatureArray, ReadingRules, SavedStatistics, Side, open_side
+from fid.one_stretch import see_through_one_stretch, stretch_of_origin
 from fid.recipes import channel_rule
 from fid.statistics_file import Origin
 from galaxies.command_line import print_json, warn
@@ -68,20 +68,9 @@ def reading_rules(config: ScoreConfig) -> ReadingRules:
     )
 
 
-def _see_through_one_stretch(real: Side, fake: Side) -> list[str]:
-    """Equal flux must become equal pixels: FAKE is seen as REAL is."""
-    if not (isinstance(real, SetImages) and isinstance(fake, SetImages)):
-        return []
-    wanted, found = real.image_set.stretch, fake.image_set.stretch
-    if wanted is None or found is None or wanted == found:
-        return []
-    fake.image_set = dataclasses.replace(fake.image_set, stretch=wanted)
-    return [f"{fake.name}: its own stretch ({found}) was left aside for that of {real.name}"]
-
-
 def score_sides(config: ScoreConfig, real: Side, fake: Side) -> Scored:
     """Features and distance of two sides."""
-    one_stretch = _see_through_one_stretch(real, fake)
+    one_stretch = see_through_one_stretch(real, fake)
     for side in (real, fake):
         _refuse_single_image(side)
     extractor = cache(lambda: build_extractor(config))
@@ -141,6 +130,7 @@ def headline(config: ScoreConfig, scored: Scored) -> dict[str, Any]:
         "recipe": scored.origin.recipe,
         "features": scored.origin.features,
         "weights_sha256": scored.origin.weights_sha256,
+        "stretch": scored.origin.stretch,
         "n_real": real.count,
         "n_fake": fake.count,
         "dimensions": real.dimensions,
@@ -210,29 +200,28 @@ def _origin(side: Side, extractor: Callable[[], FeatureExtractor]) -> Origin | N
         return side.origin
     if isinstance(side, FeatureArray):
         return None
-    return origin_of(extractor())
+    return origin_of(extractor(), stretch_of_origin(side))
 
 
 def _one_origin(
     config: ScoreConfig, real: Side, fake: Side, origins: list[Origin | None]
 ) -> Origin:
     known = [origin for origin in origins if origin is not None]
-    if len(known) == 2 and known[0] != known[1]:
+    if len(known) == 2 and not known[0].agrees_with(known[1]):
         raise InputError(
-            f"{config.real} and {config.fake} were not measured alike: {_described(known[0])} "
-            f"against {_described(known[1])}; use one --features, --weights and --recipe for both"
+            f"{config.real} and {config.fake} were not measured alike: {known[0].describe()} "
+            f"against {known[1].describe()}; use one --features, --weights, --recipe and, "
+            "of flux, one stretch for both (galaxy-set pack --stretch)"
         )
     if len(known) == 1:
         unknown = real if origins[0] is None else fake
         warn(
             f"{unknown.name} does not say which network and recipe made its features; "
-            f"taken to be {_described(known[0])}"
+            f"taken to be {known[0].describe()}"
         )
-    return known[0] if known else Origin(ARRAY_FEATURES, "", "as given")
-
-
-def _described(origin: Origin) -> str:
-    return f"{origin.features} {origin.weights_sha256[:8]} ({origin.recipe})"
+    if not known:
+        return Origin(ARRAY_FEATURES, "", "as given")
+    return known[0].joined_with(known[-1])
 
 
 def measure_side(

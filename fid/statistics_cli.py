@@ -91,13 +91,24 @@ def merge_files(config: MergeConfig) -> None:
     if len(config.parts) < 2:
         raise InputError("name at least two files to merge")
     loaded = [load_statistics(path) for path in config.parts]
+    whole_origin = loaded[0][1]
     for path, (statistics, origin) in zip(config.parts, loaded, strict=True):
         if statistics.count is None:
             raise InputError(f"{path} does not say how many images it sums; it cannot be merged")
-        if origin != loaded[0][1]:
+        if origin is None or whole_origin is None:
+            alike = origin is whole_origin
+        else:
+            alike = whole_origin.agrees_with(origin)
+        if not alike:
+            described = [
+                known.describe() if known else "unknown" for known in (origin, whole_origin)
+            ]
             raise InputError(
-                f"{path} was not measured like {config.parts[0]}: {origin} against {loaded[0][1]}"
+                f"{path} was not measured like {config.parts[0]}: {described[0]} against "
+                f"{described[1]}; use one --features, --weights, --recipe and, of flux, one "
+                "stretch (galaxy-set pack --stretch)"
             )
+        whole_origin = whole_origin.joined_with(origin) if whole_origin and origin else None
     whole = merge([statistics for statistics, _ in loaded])
-    save_statistics(config.out, whole, loaded[0][1], overwrite=config.overwrite)
+    save_statistics(config.out, whole, whole_origin, overwrite=config.overwrite)
     print(f"{config.out}: statistics of {whole.count} images from {len(loaded)} files")

@@ -6,6 +6,7 @@ the samples where they are few, and a header: features, hash of the weights, rec
 
 import dataclasses
 import json
+import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,12 @@ from galaxies.errors import InputError
 _VERSION = 1
 
 
+UNKNOWN_STRETCH = "unknown"
+"""Of statistics whose file does not say how flux became 8 bits."""
+
+StretchOfOrigin = tuple[float, float, float] | str | None
+
+
 @dataclass(frozen=True)
 class Origin:
     """Where features come from; only equal origins may be compared.
@@ -32,11 +39,50 @@ class Origin:
     weights_sha256 : str
     recipe : str
         The way from pixels to the network.
+    stretch : (black, white, softening), None or `UNKNOWN_STRETCH`
+        How flux became 8 bits; ``None`` for images that had 8 bits.
     """
 
     features: str
     weights_sha256: str
     recipe: str
+    stretch: StretchOfOrigin = UNKNOWN_STRETCH
+
+    def agrees_with(self, other: "Origin") -> bool:
+        """Whether features of both may be compared, as far as both are known.
+
+        Pictures of 8 bits may stand beside flux: a generator's are the view through a stretch.
+        """
+        stretches = {s for s in (self.stretch, other.stretch) if isinstance(s, tuple)}
+        return (
+            self.features == other.features
+            and self.weights_sha256 == other.weights_sha256
+            and _recipes_agree(self.recipe, other.recipe)
+            and len(stretches) < 2
+        )
+
+    def joined_with(self, other: "Origin") -> "Origin":
+        """The origin of features of both, which agree: what is known of either."""
+        for stretch in (self.stretch, other.stretch):
+            if isinstance(stretch, tuple):
+                return dataclasses.replace(self, stretch=stretch)
+        return self if self.stretch == UNKNOWN_STRETCH else other
+
+    def describe(self) -> str:
+        """In a few words, for a line of output."""
+        black_white = ""
+        if isinstance(self.stretch, tuple):
+            black_white = ", flux from {:.4g} to {:.4g}, linear up to {:.4g}".format(*self.stretch)
+        return f"{self.features} {self.weights_sha256[:8]} ({self.recipe}{black_white})"
+
+
+_OWN_NORMALISATION = re.compile(r", own (mean|std) [^,]*")
+
+
+def _recipes_agree(first: str, second: str) -> bool:
+    """Equal; files of an earlier version do not name a model's own mean and deviation."""
+    bare = [_OWN_NORMALISATION.sub("", recipe) for recipe in (first, second)]
+    return first == second or (bare[0] == bare[1] and bool({first, second} & set(bare)))
 
 
 def save_statistics(
@@ -93,7 +139,7 @@ def load_statistics(path: Path) -> tuple[FeatureStatistics, Origin | None]:
             f"{path} has format {header.get('version')}, this program reads {_VERSION}; "
             "make it anew"
         )
-    origin = Origin(**header["origin"]) if header["origin"] else None
+    origin = _origin_of_header(header["origin"]) if header["origin"] else None
     if "rows" in found or "scatter" in found:
         return (
             FeatureStatistics(
@@ -102,3 +148,10 @@ def load_statistics(path: Path) -> tuple[FeatureStatistics, Origin | None]:
             origin,
         )
     return FeatureStatistics(header["count"], mean, covariance_only=sigma), origin
+
+
+def _origin_of_header(values: dict[str, Any]) -> Origin:
+    stretch = values.get("stretch", UNKNOWN_STRETCH)
+    if isinstance(stretch, list):
+        stretch = (float(stretch[0]), float(stretch[1]), float(stretch[2]))
+    return Origin(**values | {"stretch": stretch})

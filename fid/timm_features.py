@@ -36,7 +36,7 @@ class TimmFeatures:
     device
         Where the network runs.
     settings
-        What was changed from the model's defaults, for the recipe.
+        What was changed from the model's defaults, and its own normalisation, for the recipe.
     """
 
     def __init__(
@@ -110,6 +110,10 @@ def load(argument: str, weights: Path | None, device: torch.device) -> TimmFeatu
     _load_without_head(model, state, weights, name)
     defaults = timm.data.resolve_data_config({}, model=model)
     applied = {**settings, **model_settings}
+    # A later version of timm may bring other ones.
+    own = {key: defaults[key] for key in ("mean", "std") if key not in settings}
+    described = [f"{key} {value}" for key, value in sorted(applied.items())]
+    described += [f"own {key} {' '.join(map(str, value))}" for key, value in own.items()]
     return TimmFeatures(
         model,
         name,
@@ -118,7 +122,7 @@ def load(argument: str, weights: Path | None, device: torch.device) -> TimmFeatu
         mean=_three(settings.get("mean", defaults["mean"])),
         std=_three(settings.get("std", defaults["std"])),
         device=device,
-        settings=", ".join(f"{key} {value}" for key, value in sorted(applied.items())),
+        settings=", ".join(described),
     )
 
 

@@ -99,6 +99,8 @@ class ExperimentConfig:
     """Images per step of those generators."""
     gan_scope: Literal["all", "class"] = "all"
     """Images that those generators learn from: all classes, or the chosen one."""
+    gan_parts: tuple[str, ...] = ()
+    """Further flags of gan-train for those generators, such as loss=relativistic r2=9."""
     keep: int = 0
     """Limit the real training images of the class, to induce an imbalance; 0 keeps all. The
     others are held back, for arms such as real@1."""

@@ -22,6 +22,7 @@ from classify.experiment.checks import (
 )
 from classify.experiment.cli import ExperimentConfig
 from classify.experiment.division import Division, Setting
+from classify.experiment.generator_parts import parse_parts
 from classify.experiment.laboratory import Laboratory
 from classify.experiment.opening import UNITS_FILE, defaults_of, is_table, open_experiment
 from classify.experiment.pictures import collect_pictures
@@ -58,7 +59,9 @@ MAY_CHANGE = (
 )  # fmt: skip
 """Flags that may differ when a results folder is gone on with: finished runs stay valid."""
 
-GENERATOR_FLAGS = ("gan_recipe", "gan_steps", "gan_width", "gan_batch_size", "gan_scope")
+GENERATOR_FLAGS = (
+    "gan_recipe", "gan_steps", "gan_width", "gan_batch_size", "gan_scope", "gan_parts",
+)  # fmt: skip
 """Flags of the generators of folds, without meaning where a ready one is given."""
 
 
@@ -98,6 +101,7 @@ def run(
     opened = open_experiment(config, build)
     laboratory = opened.laboratory
     folder = opened.folder
+    parse_parts(config.gan_parts, config.gan_recipe)  # refuses before anything is trained
     arms = usable_arms(_arms_of(config, opened.arms), laboratory)
     keeps: list[int | None] = [config.keep or None, *config.real_count_values()]
     refuse_small(laboratory, arms, keeps)

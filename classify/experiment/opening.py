@@ -40,7 +40,7 @@ TABLE_DEFAULTS: dict[str, Any] = {"model": "gradient-boosting", "gan_steps": 200
 
 _IMAGES_ONLY = (
     "gan", "synthetic", "steps", "batch_size", "learning_rate", "best_by", "gan_recipe",
-    "gan_width", "gan_batch_size", "gan_scope", "screen", "screen_from", "features",
+    "gan_width", "gan_batch_size", "gan_scope", "gan_parts", "screen", "screen_from", "features",
     "feature_weights", "dask", "dask_resources",
 )  # fmt: skip
 

@@ -13,7 +13,9 @@ def protocol_text(results: dict[str, Any]) -> str:
         with_generators = (
             ", training one generator per fold on that fold's training images alone (recipe "
             f"{settings['gan_recipe']}, {settings['gan_steps']} steps of "
-            f"{settings['gan_batch_size']} images, width {settings['gan_width']})"
+            f"{settings['gan_batch_size']} images, width {settings['gan_width']}"
+            + "".join(f", {part}" for part in settings.get("gan_parts") or ())
+            + ")"
             if generated and not of_table
             else ""
         )

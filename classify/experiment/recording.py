@@ -19,7 +19,7 @@ _SETTINGS = (
 )  # fmt: skip
 _OF_IMAGES = (
     "steps", "batch_size", "learning_rate", "best_by", "gan_recipe", "gan_scope", "gan_width",
-    "gan_batch_size",
+    "gan_batch_size", "gan_parts",
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from classify.experiment.arms import Arm
 from classify.experiment.cli import ExperimentConfig
 from classify.experiment.division import Division
+from classify.experiment.generator_parts import parse_parts
 from classify.experiment.laboratory import Laboratory, at_equal_dose, is_checkpoint
 from classify.experiment.planner import GeneratorSource, Planner
 from classify.synthetic import refuse_leaking
@@ -82,6 +83,7 @@ def fold_sources(
         "scope": config.gan_scope,
         "width": config.gan_width,
         "batch_size": config.gan_batch_size,
+        **parse_parts(config.gan_parts, config.gan_recipe),
     }
     units = Planner(laboratory, {}).generator_units(training, keeps)
     train(units, title="generators")

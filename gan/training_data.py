@@ -93,16 +93,53 @@ class TrainingData:
         return apply_symmetry(images, elements), mirror_labels(labels, elements, self.permutation)
 
 
-def class_probabilities(counts: np.ndarray, chosen: list[int], parts: Parts) -> np.ndarray:
-    """(K,) probability of drawing each class: n to a power, the chosen ones at least a share."""
+def class_probabilities(
+    counts: np.ndarray, chosen: list[int], parts: Parts, twins: np.ndarray | None = None
+) -> np.ndarray:
+    """(K,) probability of drawing each class: n to a power, the chosen ones at least a share.
+
+    Parameters
+    ----------
+    counts
+        (K,) images of each class.
+    chosen
+        Places of the classes that ``parts.chosen_share`` of a batch must show.
+    parts
+        Uses ``balance`` and ``chosen_share``.
+    twins
+        (K,) place of the class that a class shows where it is mirrored, which half of a batch is;
+        ``None`` where nothing is mirrored.
+    """
     weights = np.where(counts > 0, counts.astype(float) ** parts.balance, 0.0)
     probabilities = weights / weights.sum()
+    if twins is not None and set(twins[chosen]) != set(chosen):
+        return _lifted_with_twins(probabilities, chosen, twins, parts.chosen_share)
     share = probabilities[chosen].sum()
     if 0 < share < parts.chosen_share:
         others = np.setdiff1d(np.arange(len(counts)), chosen)
         probabilities[chosen] *= parts.chosen_share / share
         probabilities[others] *= (1 - parts.chosen_share) / (1 - share)
     return probabilities
+
+
+def _lifted_with_twins(
+    probabilities: np.ndarray, chosen: list[int], twins: np.ndarray, least: float
+) -> np.ndarray:
+    """The chosen classes lifted to ``least`` together, as far as their twins leave room.
+
+    Once half of a batch is mirrored it shows a class as often as its twin, so both are lifted.
+    """
+    shown = (probabilities + probabilities[twins]) / 2
+    share = shown[chosen].sum()
+    if not 0 < share < least:
+        return probabilities
+    lifted = np.union1d(chosen, twins[chosen])
+    others = np.setdiff1d(np.arange(len(shown)), lifted)
+    before = shown[lifted].sum()
+    factor = min(least / share, 1 / before)
+    shown[lifted] *= factor
+    shown[others] *= max(0.0, 1 - factor * before) / max(shown[others].sum(), 1e-12)
+    return shown
 
 
 def allowed_symmetries(name: SymmetryName, classes: list[int], permutation: Tensor) -> list[int]:
@@ -155,7 +192,9 @@ def prepare_training_data(
         position.get(int(full_permutation[index]), place) for place, index in enumerate(classes)
     ]
     untwinned = untwinned_classes(classes, full_permutation)
-    probabilities = class_probabilities(counts, [position[index] for index in chosen], parts)
+    symmetries = torch.tensor(allowed_symmetries(parts.symmetries, classes, full_permutation))
+    twins = np.array(permutation) if is_mirrored(symmetries).any() else None
+    probabilities = class_probabilities(counts, [position[index] for index in chosen], parts, twins)
     sample = to_network(pixels[:: max(1, len(pixels) // 1000)], images.stretch)
     sky = sky_level(sample)
     above = sample - sky[:, None, None]
@@ -165,9 +204,7 @@ def prepare_training_data(
         counts=torch.from_numpy(counts).to(device),
         cumulative=torch.from_numpy(np.cumsum(probabilities)).float().to(device),
         permutation=torch.tensor(permutation, device=device),
-        symmetries=torch.tensor(
-            allowed_symmetries(parts.symmetries, classes, full_permutation), device=device
-        ),
+        symmetries=symmetries.to(device),
         untwinned=torch.tensor(untwinned, device=device) if any(untwinned) else None,
         sky=sky.to(device),
         contrast=above.square().mean().sqrt().clamp_min(1e-3).to(device),

@@ -54,6 +54,33 @@ def test_class_probabilities_follow_the_power_and_lift_the_chosen():
     np.testing.assert_allclose(lifted, [0.25, 0.75 * 0.75, 0.75 * 0.25])
 
 
+@pytest.mark.parametrize(
+    ("chosen", "recipe", "expected"),
+    [
+        ([0], TAIL, 0.25),  # its twin is shown as often
+        ([0, 1], TAIL, 0.25),
+        ([0], dataclasses.replace(TAIL, chosen_share=0.9), 0.5),  # more a twin cannot have
+        ([0], dataclasses.replace(TAIL, symmetries="rotations"), 0.25),
+    ],
+)
+def test_chosen_classes_have_their_share_once_half_is_mirrored(chosen, recipe, expected, generator):
+    data = prepare_training_data(
+        arrows((10, 30, 2000)), [0, 1, 2], chosen, recipe, torch.device("cpu")
+    )
+    assert data.cumulative[-1].item() == pytest.approx(1)
+    _, labels = data.batch(torch.rand(20000, BATCH_DRAWS, generator=generator))
+    shown = torch.isin(labels, torch.tensor(chosen)).double().mean().item()
+    assert shown == pytest.approx(expected, abs=0.012)
+
+
+def test_classes_without_twins_are_drawn_as_ever():
+    """To the last bit, whether or not others have twins."""
+    counts = np.array([25, 900, 100])
+    twins = np.array([0, 2, 1])
+    alone = class_probabilities(counts, [0], TAIL)
+    assert class_probabilities(counts, [0], TAIL, twins).tobytes() == alone.tobytes()
+
+
 def test_an_abundant_chosen_class_is_not_pushed_down():
     counts = np.array([900, 25])
     np.testing.assert_allclose(class_probabilities(counts, [0], TAIL), np.array([30, 5]) / 35)

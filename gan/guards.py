@@ -9,12 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from gan.judge import Verdict
+from gan.recipes import LossName
 
 WON_SIGN = 0.99
 """Mean sign of the logits beyond which the discriminator no longer makes mistakes."""
 
-WON_LOGIT = 8.0
-"""Mean logit gap beyond which the generator's gradient is a constant push."""
+WON_LOGIT: dict[LossName, float] = {"logistic": 8.0, "relativistic": 8.0, "hinge": 2.0}
+"""Mean logit gap beyond which the discriminator has nothing left to learn; the hinge loss is zero
+from margins of one on."""
 
 WON_LOOKS = 3
 
@@ -34,7 +36,9 @@ MORE_AUGMENTATION = (
 )
 
 
-def discriminator_has_won(rows: Sequence[dict[str, Any]]) -> str | None:
+def discriminator_has_won(
+    rows: Sequence[dict[str, Any]], loss: LossName = "logistic"
+) -> str | None:
     """Look at the last training rows of the log."""
     recent = [row for row in rows if row["kind"] == "training"][-WON_LOOKS:]
     if len(recent) < WON_LOOKS:
@@ -42,7 +46,7 @@ def discriminator_has_won(rows: Sequence[dict[str, Any]]) -> str | None:
     won = all(
         row["sign_real"] > WON_SIGN
         and row["sign_fake"] < -WON_SIGN
-        and row["logit_real"] - row["logit_fake"] > WON_LOGIT
+        and row["logit_real"] - row["logit_fake"] > WON_LOGIT[loss]
         for row in recent
     )
     if not won:
@@ -76,7 +80,7 @@ def has_collapsed(name: str, verdict: Verdict) -> str | None:
         return None
     return (
         f"class {name!r} has collapsed: its images differ by {100 * verdict.diversity:.0f} % of "
-        f"what real ones do; {EARLIER}, lower --chosen-share, or raise --r1"
+        f"what real ones do; {EARLIER}, lower --chosen-share (with --scope all), or raise --r1"
     )
 
 
@@ -101,7 +105,7 @@ def is_mistaken(index: int, names: Sequence[str], verdict: Verdict) -> str | Non
         f"class {names[index]!r} comes out as {names[verdict.mistaken_for]!r}: only "
         f"{100 * verdict.agreement:.0f} % of its images are taken for it, "
         f"{100 * verdict.agreement_real:.0f} % of real ones are; train longer or raise "
-        "--chosen-share"
+        "--chosen-share (with --scope all)"
     )
 
 

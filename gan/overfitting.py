@@ -17,7 +17,7 @@ from galaxies.pixels import to_network
 from gan.training_data import TrainingData
 
 LEAST_HELD_OUT = 4
-"""Held-out images without which a class follows the mean of the others."""
+"""Held-out images without which a class cannot be watched and is augmented as the others are."""
 
 MOST_HELD_OUT = 32
 """Held-out images of one class that are looked at."""
@@ -40,10 +40,11 @@ class HeldOutImages:
 
     def __init__(self, images: ImageSet, classes: Sequence[int], data: TrainingData) -> None:
         device = data.pixels.device
+        unwatched = unwatched_classes(images, classes)
         rows, labels, ranks = [], [], []
         for place, index in enumerate(classes):
             own = torch.from_numpy((images.labels == index).nonzero()[0])
-            if len(own) < LEAST_HELD_OUT:
+            if index in unwatched:
                 continue
             own = own[torch.linspace(0, len(own) - 1, min(len(own), MOST_HELD_OUT)).long()]
             rows.append(own)
@@ -87,9 +88,15 @@ class HeldOutImages:
         sums.index_add_(0, self.labels, (known - unknown).float() / 2)
         seen = self.counts > 0
         means = sums / self.counts.clamp_min(1)
-        return torch.where(seen, means, means[seen].mean())
+        return torch.where(seen, means, means.sum() / seen.sum())
+
+
+def unwatched_classes(images: ImageSet, classes: Sequence[int]) -> list[int]:
+    """Those of ``classes`` (indices of the set) with fewer held-out images than are needed."""
+    counts = images.counts()
+    return [index for index in classes if counts[index] < LEAST_HELD_OUT]
 
 
 def has_held_out_images(images: ImageSet | None, classes: Sequence[int]) -> bool:
     """Whether at least one class has images enough to be watched."""
-    return images is not None and bool((images.counts()[list(classes)] >= LEAST_HELD_OUT).any())
+    return images is not None and len(unwatched_classes(images, classes)) < len(classes)

@@ -13,7 +13,7 @@ from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 from gan.build import NetworkShape
 from gan.checkpoint import DataDescription
-from gan.networks import check_size
+from gan.networks import MinibatchDeviation, check_size
 from gan.overfitting import HeldOutImages, has_held_out_images
 from gan.recipes import SIGN_TARGET, Parts, resolve_parts
 from gan.step import Schedule, TrainingStep
@@ -91,6 +91,7 @@ def prepare(config: TrainConfig, images: ImageSet) -> Preparation:
         raise InputError("the set is synthetic: a generator learns from real images only")
     parts = resolve_parts(config.recipe, config)
     _refuse_late_class(parts, config.size)
+    _refuse_broken_groups(parts, config.batch_size)
     width = config.width or default_width(config.recipe, choose_device(config.device).type)
     side = images.side("train")
     counts = side.counts()
@@ -180,6 +181,16 @@ def _refuse_late_class(parts: Parts, size: int) -> None:
             f"--class-from {parts.class_from} lies beyond the last layer with a class of a "
             f"{parts.generator} generator of {size} pixels, {last}: its images would ignore the "
             "class"
+        )
+
+
+def _refuse_broken_groups(parts: Parts, batch_size: int) -> None:
+    """A batch that four does not divide trains on other groups than it is watched with."""
+    if parts.minibatch_deviation and batch_size % MinibatchDeviation.GROUP:
+        raise InputError(
+            f"--batch-size {batch_size} is no multiple of {MinibatchDeviation.GROUP}, the images "
+            "whose deviation the discriminator sees together; choose one that is, or pass "
+            "--minibatch-deviation False"
         )
 
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 
+from galaxies.symmetry import is_mirrored, mirror_labels
 from gan.augmentation import DRAWS, augment
 from gan.build import NetworkShape, build_discriminator, build_generator
-from gan.networks import MinibatchDeviation
 from gan.objective import (
     class_bound_penalty,
     discriminator_loss,
@@ -42,6 +42,7 @@ METRICS = (
 )
 """Means over the steps since the last look, in the order of `TrainingStep.sums`."""
 
+REAL_TURN = BATCH_DRAWS - 1  # column of the uniforms that turns the real images
 UNIFORMS = BATCH_DRAWS + 2 + 3 * DRAWS
 SIGN_IMAGES = 100_000
 """Images in which the augmentation probability moves from 0 to 1 where it watches signs."""
@@ -170,9 +171,9 @@ class TrainingStep:
         offset = BATCH_DRAWS
         with torch.no_grad():
             reals, labels = self.data.batch(uniforms[:, :offset])
-        # The pairs share their class: relativistic losses compare like with like.
+        made = self._classes_made(labels, uniforms)
         with torch.autocast(self.device.type, self.precision, enabled=self._is_mixed):
-            fakes = self.generator(latent, labels, conditioning, noise)
+            fakes = self.generator(latent, made, conditioning, noise)
         fakes = fakes.float()
         self._step_discriminator(reals, labels, fakes.detach(), uniforms, conditioning, penalised)
         self._step_generator(reals, labels, fakes, uniforms, conditioning)
@@ -203,13 +204,37 @@ class TrainingStep:
         probability = self.probability[labels]
         return augment(images, draws, probability, self.parts.augment, self.data.sky)
 
+    @property
+    def _pairs_mirrors(self) -> bool:
+        """Whether a generated image is mirrored where the real one that it is paired with is.
+
+        Relativistic losses compare like with like: both images of a pair show the same class.
+        """
+        return self.parts.loss == "relativistic" and self.parts.fake_symmetries
+
+    def _classes_made(self, labels: Tensor, uniforms: Tensor) -> Tensor:
+        """Labels (N,) to generate for, from those that the real images have once turned."""
+        if not self._pairs_mirrors:
+            return labels
+        return mirror_labels(labels, self._elements(uniforms, REAL_TURN), self.data.permutation)
+
+    def _elements(self, uniforms: Tensor, column: int) -> Tensor:
+        return self.data.draw_symmetries(uniforms[:, column])
+
     def _fakes_seen(
         self, fakes: Tensor, labels: Tensor, uniforms: Tensor, turn: int
     ) -> tuple[Tensor, Tensor]:
-        """Generated images as the discriminator sees them: turned, mirrored, augmented."""
+        """Generated images as the discriminator sees them: turned, mirrored, augmented.
+
+        ``labels`` are those of the real images beside them.
+        """
         if self.parts.fake_symmetries:
-            elements = self.data.draw_symmetries(uniforms[:, BATCH_DRAWS + turn])
-            fakes, labels = self.data.transform(fakes, labels, elements)
+            elements = self._elements(uniforms, BATCH_DRAWS + turn)
+            made = self._classes_made(labels, uniforms)
+            if self._pairs_mirrors:
+                shared = is_mirrored(self._elements(uniforms, REAL_TURN))
+                elements = torch.where(is_mirrored(elements) == shared, elements, elements ^ 1)
+            fakes, labels = self.data.transform(fakes, made, elements)
         return self._augmented(fakes, labels, uniforms, 1 + turn), labels
 
     def _judge(self, images: Tensor, labels: Tensor, conditioning: Tensor) -> Tensor:
@@ -233,8 +258,8 @@ class TrainingStep:
             fakes, fake_labels = self._fakes_seen(fakes, labels, uniforms, 0)
         seen.requires_grad_(penalised and parts.r1 > 0)
         fakes.requires_grad_(penalised and parts.r2 > 0)
-        # Statistics of batches, or of groups of four, must not mix the two.
-        if self.discriminator.has_batch_norm or len(seen) % MinibatchDeviation.GROUP:
+        # Statistics of batches must not mix the two; groups of four do not (`prepare` sees to it).
+        if self.discriminator.has_batch_norm:
             real = self._judge(seen, labels, conditioning)
             fake = self._judge(fakes, fake_labels, conditioning)
         else:
@@ -311,10 +336,13 @@ class TrainingStep:
     def _observe(self, loss: Tensor, real: Tensor, fake: Tensor, penalty: Tensor) -> None:
         """Sum what is logged, move the running means and the augmentation probability."""
         parts = self.parts
-        # Relativistic logits have no zero of their own: a real image is told by its margin.
-        margin = real - self.lecam_means[1] if parts.loss == "relativistic" else real
+        # Relativistic logits have no zero of their own: an image is told by its distance from the
+        # mean of the other side.
+        relative = parts.loss == "relativistic"
+        mean_real, mean_fake = self.lecam_means.unbind() if relative else (0.0, 0.0)
+        told_real, told_fake = (real - mean_fake).sign(), (fake - mean_real).sign()
         values = torch.stack(
-            [real.mean(), fake.mean(), margin.sign().mean(), fake.sign().mean(), loss.detach()]
+            [real.mean(), fake.mean(), told_real.mean(), told_fake.mean(), loss.detach()]
         )
         if is_distributed():
             distributed.all_reduce(values)
@@ -371,6 +399,10 @@ class TrainingStep:
         excess = self.overfitting_average - self.parts.augment_target
         move = WATCH_GAIN * F.softshrink(excess, DEAD_ZONE)
         self._move_probability(move.clamp(-MOST_MOVE, MOST_MOVE))
+        # What cannot be watched is too rare to be spared: as much as the most of the others.
+        watched = self.held_out.counts > 0
+        most = self.probability.where(watched, torch.zeros_like(self.probability)).max()
+        self.probability.copy_(torch.where(watched, self.probability, most))
 
     @torch.no_grad()
     def _update_average(self) -> None:

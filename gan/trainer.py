@@ -40,6 +40,7 @@ from gan.evaluation import (
 )
 from gan.graphs import GraphStepper, fast_kernels, make_stepper
 from gan.judge import Extractor
+from gan.overfitting import LEAST_HELD_OUT, unwatched_classes
 from gan.pictures import save_curve
 from gan.preparation import Preparation, build_step, prepare
 from gan.processes import Processes, any_process
@@ -497,6 +498,16 @@ class Run:
                 "no class has 4 validation images: the augmentation watches the signs of the "
                 "logits of all classes together, and may not notice that a rare one is memorised"
             )
+        if self.step.held_out is not None:
+            assert self.preparation.validation is not None
+            absent = unwatched_classes(self.preparation.validation, self.preparation.made)
+            if absent:
+                names = self.preparation.data.class_names
+                self._say(
+                    f"classes with fewer than {LEAST_HELD_OUT} validation images cannot be watched "
+                    f"for memorising: {', '.join(repr(names[index]) for index in absent)}; they "
+                    "are augmented as often as the class that needs it most"
+                )
 
     def _say_if_long(self, steps_per_second: float) -> None:
         """Once: the time to go, and on a CPU what would shorten it."""

@@ -123,6 +123,27 @@ def test_each_class_moves_its_own_probability(make_step, monkeypatch):
     assert step.probability.tolist() == pytest.approx([0.85, 0.0, 0.3])
 
 
+def test_a_class_that_cannot_be_watched_is_augmented_as_the_most_of_the_others(
+    tiny_config, tiny_set, monkeypatch
+):
+    from gan.preparation import build_step
+
+    config = tiny_config(augment_probability=0.3)
+    preparation = prepare(config, few_held_out(tiny_set, 0, 3))
+    step = build_step(preparation, config, torch.device("cpu"), torch.float32)
+    for _ in range(4):
+        look(step, [0.0, 0.0, 0.5], monkeypatch)
+    assert step.probability[1] < 0.3 < step.probability[2] == step.probability[0]
+
+
+def test_classes_that_cannot_be_watched_are_named(tiny_config, tiny_set, tmp_path, capsys):
+    train(tiny_config(steps=2), few_held_out(tiny_set, 0, 3), tmp_path / "run", progress=False)
+    said = capsys.readouterr().err
+    assert f"cannot be watched for memorising: {tiny_set.class_names[0]!r}; they" in said
+    train(tiny_config(steps=2), tiny_set, tmp_path / "all", progress=False)
+    assert "cannot be watched" not in capsys.readouterr().err
+
+
 def test_a_look_moves_little_and_noise_hardly_at_all(make_step, monkeypatch):
     """Means over a dozen held-out images jump; each once moved the probability by .08 and more."""
     step = make_step(augment_probability=0.3)

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from galaxies.errors import InputError
 from gan.step import METRICS, TrainingStep
 from gan.training_config import TrainConfig
 
@@ -170,14 +171,51 @@ def test_probability_rises_while_the_discriminator_overfits_and_falls_after(make
     assert step.probability.tolist() == pytest.approx([0.3 - 5 * 8 / 100_000] * 3, abs=1e-6)
 
 
-@pytest.mark.parametrize(("batch_size", "seen"), [(8, [16, 8]), (10, [10, 10, 10])])
-def test_groups_of_the_deviation_never_mix_real_and_generated(make_step, batch_size, seen):
-    """A batch of 10 once had groups of two real and two generated images."""
-    step = make_step(batch_size=batch_size, r1=0.0)
+def test_groups_of_the_deviation_never_mix_real_and_generated(make_step):
+    """Nor do they differ from those that the discriminator is watched with."""
+    step = make_step(r1=0.0)
     counts = []
     step.discriminator.register_forward_pre_hook(lambda _, inputs: counts.append(len(inputs[0])))
     advance(step, 1)
-    assert counts == seen
+    assert counts == [16, 8]
+    with pytest.raises(InputError, match="--batch-size 10 is no multiple of 4"):
+        make_step(batch_size=10)
+    assert make_step(batch_size=10, minibatch_deviation=False).batch_size == 10
+
+
+def test_relativistic_pairs_show_the_same_class(make_step, tiny_config, tiny_set):
+    """Mirrored by draws of their own, half of the images of two twins once met the other twin."""
+    from gan.preparation import build_step, prepare
+
+    twins = dataclasses.replace(tiny_set, mirror_pairs=(("round", "double"),))
+    names = list(tiny_set.class_names)
+    config = tiny_config(loss="relativistic", augment=(), batch_size=64)
+    preparation = prepare(config, twins)
+    step = build_step(preparation, config, torch.device("cpu"), torch.float32)
+    step.draw()
+    uniforms, _, _ = step._our_part()
+    reals, labels = step.data.batch(uniforms[:, :3])
+    made = step._classes_made(labels, uniforms)
+    fakes = reals.new_zeros(reals.shape)
+    fakes[:, :, 0, :20] = made.view(-1, 1, 1).float() + 1  # a bar that is no mirror of itself
+    fakes[:, :, 1, :4] = 9
+    for turn in (0, 1):
+        seen, fake_labels = step._fakes_seen(fakes, labels, uniforms, turn)
+        assert torch.equal(fake_labels, labels)
+        turned = {tuple(map(tuple, image[0].nonzero().tolist())) for image in seen}
+        assert len(turned) == 8  # every symmetry is still drawn
+    swapped = made != labels
+    assert 0 < swapped.sum() < (labels != names.index("elongated")).sum()
+
+
+def test_relativistic_logits_are_told_by_their_distance_from_the_other_side(make_step):
+    """They have no zero: all may be positive where the discriminator tells every image."""
+    step = make_step(loss="relativistic")
+    step.lecam_means.copy_(torch.tensor([30.0, 20.0]))
+    real, fake = torch.full((8,), 30.0), torch.full((8,), 20.0)
+    step._observe(torch.tensor(0.0), real, fake, torch.tensor(0.0))
+    found = dict(zip(METRICS, step.sums.tolist(), strict=True))
+    assert (found["sign_real"], found["sign_fake"]) == (1.0, -1.0)
 
 
 def test_the_class_ramps_in(make_step):

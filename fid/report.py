@@ -359,7 +359,13 @@ def _compared(source: ImageSource, most: int, rng: np.random.Generator) -> _Comp
     for start in range(0, len(rows), _READ_IMAGES):
         images = source.read(rows[start : start + _READ_IMAGES])
         parts.append(reduce_images(images))
-        sides.add(images.shape[-1])
+        height, width = images.shape[-2:]
+        if height != width:
+            raise InputError(
+                f"{source.name} holds images of {width}x{height} pixels; pixel by pixel only "
+                "square ones are compared (galaxy-set pack --crop)"
+            )
+        sides.add(width)
     if not parts:
         raise InputError(f"{source.name} holds no usable image")
     if len(sides) > 1:

@@ -106,6 +106,7 @@ def test_settings_of_a_timm_model_are_part_of_the_recipe(timm_file):
     plain = load_extractor("timm:mobilenetv3_small_050", timm_file)
     other = load_extractor("timm:mobilenetv3_small_050,mean=0.5,std=0.5", timm_file)
     assert plain.recipe != other.recipe
+    assert "own mean 0.485 0.456 0.406, own std 0.229 0.224 0.225" in plain.recipe
 
 
 @pytest.mark.parametrize(

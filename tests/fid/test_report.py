@@ -161,3 +161,17 @@ def test_copies_are_found_among_grey_and_colour_files(
     whole = json.loads(capsys.readouterr().out)["memorisation"]
     assert whole["copies"] == 1
     assert [pair["fake"] == pair["training"] for pair in whole["closest"]] == [True] * 6
+
+
+def test_images_that_are_not_square_are_not_compared_pixel_by_pixel(
+    pixel_features, tiny_set, capsys, tmp_path
+):
+    for folder, height in (("real", 64), ("fake", 48)):
+        (tmp_path / folder).mkdir()
+        for row in range(8):
+            pixels = tiny_set.pixels[row].permute(1, 2, 0).numpy()[:height]
+            Image.fromarray(pixels).save(tmp_path / folder / f"{row}.png")
+    assert main([str(tmp_path / "real"), str(tmp_path / "fake"), *PIXELS]) == 0
+    said = capsys.readouterr().out
+    assert "memorisation: refused: " in said
+    assert "holds images of 64x48 pixels; pixel by pixel only square ones" in said

@@ -1,6 +1,8 @@
 """A run's folder, the choice of the checkpoint, and guards that fire on runs broken for them."""
 
+import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -9,9 +11,13 @@ import torch
 from galaxies.errors import InputError
 from gan import guards
 from gan.checkpoint import read_log, read_state, read_training_images, read_weights
+from gan.generate import GenerateConfig
+from gan.judge import Verdict
+from gan.recipes import resolve_parts
 from gan.sampling import generate_set, load_generator
 from gan.step import TrainingStep
 from gan.trainer import train
+from gan.training_config import TrainConfig
 
 
 def coarse_pixels(pixels: torch.Tensor) -> torch.Tensor:
@@ -62,8 +68,6 @@ def test_scope_class_sees_only_the_class(tiny_config, tiny_set, tmp_path):
 
 def test_the_test_side_is_never_read(tiny_config, tiny_set, tmp_path):
     """Garbage in its place changes nothing."""
-    import dataclasses
-
     from galaxies.image_set import PixelsInMemory
 
     pixels = tiny_set.pixels.clone()
@@ -253,6 +257,27 @@ def test_no_guard_fires_on_real_images(tiny_config, tiny_set, tmp_path, monkeypa
     config = tiny_config(steps=2, log_every=2, evaluate_every=2)
     train(config, tiny_set, tmp_path / "run", extractor=coarse_pixels, progress=False)
     assert "class" not in capsys.readouterr().err
+
+
+def test_guards_advise_what_can_be_done():
+    """Only flags that exist; there are no earlier checkpoints unless --snapshots kept them."""
+    bad = Verdict(1.0, 0.1, 0.0, 1.0, 0.0, 0.0, 1.0, 1)
+    won = {"kind": "training", "sign_real": 1.0, "sign_fake": -1.0}
+    said = [
+        guards.discriminator_has_won([won | {"logit_real": 9.0, "logit_fake": -9.0}] * 3),
+        guards.discriminator_is_silent([won | {"logit_real": 0.0, "logit_fake": 0.0}] * 10),
+        guards.has_collapsed("a", bad),
+        guards.has_memorised("a", bad),
+        guards.is_mistaken(0, ("a", "b"), bad),
+    ]
+    fields = {f.name for kind in (TrainConfig, GenerateConfig) for f in dataclasses.fields(kind)}
+    for sentence in said:
+        flags = re.findall(r"--([a-z0-9-]+)", sentence)
+        assert flags
+        assert {flag.replace("-", "_") for flag in flags} <= fields
+        assert "earlier checkpoint" not in sentence
+    fixed = TrainConfig(augment_target=0.0, augment_probability=0.5)
+    assert resolve_parts("tail", fixed).augment_probability == 0.5
 
 
 def test_broken_numbers_are_seen():

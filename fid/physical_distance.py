@@ -6,6 +6,7 @@ deviation. Two halves of the real set never agree exactly either; that distance,
 number of images, is the floor.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,14 @@ class PhysicalDistance:
     floor_high: float
     count: int
     differs: bool
+
+    def in_unit(self, unit: float) -> "PhysicalDistance":
+        """The same with medians that were measured in so much of another unit."""
+        return dataclasses.replace(
+            self,
+            real_median=None if self.real_median is None else self.real_median * unit,
+            fake_median=None if self.fake_median is None else self.fake_median * unit,
+        )
 
 
 @dataclass(frozen=True)

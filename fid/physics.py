@@ -63,7 +63,7 @@ class PhysicalTable:
 
 
 def measure(images: torch.Tensor) -> PhysicalTable:
-    """Measure (n, C, H, H) images, uint8 or float (any linear unit).
+    """Measure (n, C, H, H) images, uint8 or float (linear flux over its `flux_scale`).
 
     Raises
     ------
@@ -84,6 +84,18 @@ def measure(images: torch.Tensor) -> PhysicalTable:
             np.zeros((0, SPECTRUM_BINS)),
         )
     return PhysicalTable(names, *(np.concatenate(parts) for parts in zip(*tables, strict=True)))
+
+
+def flux_scale(images: torch.Tensor) -> float:
+    """Median absolute flux of float images: divided by it, flux in any unit is of order one.
+
+    `measure` has floors for flux of that order; in janskys or in cgs units everything would lie
+    below them. Of uint8 images, and where all flux is zero, it is 1.
+    """
+    if images.dtype == torch.uint8 or not images.numel():
+        return 1.0
+    flux = images.numpy()
+    return float(np.median(np.abs(flux))) or float(np.abs(flux).mean(dtype=np.float64)) or 1.0
 
 
 def colour_names(channels: int) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from fid.memorisation import COPY_RATIO, measure_memorisation
 from fid.nearest import reduce_images
 from fid.one_stretch import seen_through, stretch_in_force
 from fid.physical_distance import compare_physics, share_without_object
-from fid.physics import measure
+from fid.physics import flux_scale, measure
 from fid.score import Scored
 from fid.sliced import DIRECTIONS, sliced_distance
 from galaxies.errors import InputError
@@ -278,13 +278,17 @@ def _physics(material: _Material) -> Result:
         )
     if pixels[0].dtype != pixels[1].dtype:
         raise InputError("one side is flux and the other 8-bit pictures: their units differ")
-    real, fake = measure(pixels[0]), measure(pixels[1])
+    scale = flux_scale(pixels[0])
+    real, fake = (measure(side if scale == 1 else side / scale) for side in pixels)
     empty = share_without_object(real), share_without_object(fake)
     compared = compare_physics(real, fake, rng)
     values = {
         "without_object": {"real": empty[0], "fake": empty[1]},
         "unit": "real standard deviations",
-        "measurements": {item.name: dataclasses.asdict(item) for item in compared.measurements},
+        "measurements": {
+            item.name: dataclasses.asdict(item.in_unit(scale) if item.name == "flux" else item)
+            for item in compared.measurements
+        },
         "differing": compared.differing,
         "chance": compared.chance,
     }

@@ -101,8 +101,8 @@ def _grey(images: torch.Tensor) -> torch.Tensor:
     grey = images.to(torch.float32).mean(dim=1)
     if images.dtype != torch.uint8:  # flux has no fixed scale: take each image's own range
         low = grey.amin(dim=(1, 2), keepdim=True)
-        span = (grey.amax(dim=(1, 2), keepdim=True) - low).clamp(min=1e-12)
-        grey = (grey - low) / span * 255
+        span = grey.amax(dim=(1, 2), keepdim=True) - low
+        grey = (grey - low) / span.masked_fill(span == 0, 1) * 255
     if grey.shape[-1] > SIDE:
         grey = interpolate(grey[:, None], (SIDE, SIDE), mode="area")[:, 0]
     return grey

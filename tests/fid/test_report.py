@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -175,3 +176,24 @@ def test_images_that_are_not_square_are_not_compared_pixel_by_pixel(
     said = capsys.readouterr().out
     assert "memorisation: refused: " in said
     assert "holds images of 64x48 pixels; pixel by pixel only square ones" in said
+
+
+def test_physics_of_flux_does_not_depend_on_its_unit(pixel_features, tiny_set, capsys, tmp_path):
+    found = {}
+    for unit in (1.0, 2.0**-80):  # counts, and about the size of cgs units
+        flux = tiny_set.pixels.float().mul(3).sub(20).mul(unit)
+        stretch = Stretch(-20 * unit, 600 * unit, 30 * unit)
+        whole = dataclasses.replace(tiny_set, store=PixelsInMemory(flux), stretch=stretch)
+        for name, start in (("real", 0), ("fake", 1)):
+            write_hdf5(whole.select(np.arange(start, 120, 2)), tmp_path / f"{name}.h5")
+        sides = [str(tmp_path / f"{name}.h5") for name in ("real", "fake")]
+        assert main([*sides, *PIXELS, "--json"]) == 0
+        found[unit] = json.loads(capsys.readouterr().out)["physics"]["measurements"]
+        for path in sides:
+            Path(path).unlink()
+    in_counts, in_cgs = found.values()
+    for name in in_counts:
+        assert in_cgs[name]["distance"] == pytest.approx(in_counts[name]["distance"], rel=1e-3)
+    assert in_cgs["flux"]["real_median"] == pytest.approx(
+        in_counts["flux"]["real_median"] * 2.0**-80, rel=1e-3
+    )

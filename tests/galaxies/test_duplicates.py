@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from galaxies.duplicates import duplicate_groups, leaks
+from galaxies.duplicates import duplicate_groups, leaks, near_duplicates
 from galaxies.hdf5 import read_hdf5, write_hdf5
 from galaxies.image_set import ImageSet, PixelsInMemory
 from galaxies.likeness import SAME_PIXELS, same_pixels, signatures
@@ -201,3 +201,14 @@ def test_small_edge_on_galaxies_of_one_slant_are_no_copies():
     copies = leaks(joined(small, jpeg(pixels)), progress=False).pairs
     assert len(copies) >= 0.95 * len(small)
     assert all(pair.second - pair.first == len(small) for pair in copies)
+
+
+def test_copies_are_found_in_flux_of_any_unit():
+    survey = survey_of(["elliptical", "edge_on", "merger"] * 2)
+    pixels = torch.cat([survey.pixels, survey.pixels[:2].flip(3)]).float()
+    for unit in (1.0, 2.0**-80):
+        flux = dataclasses.replace(
+            survey.select(np.arange(8) % 6), store=PixelsInMemory(pixels * unit)
+        )
+        found = near_duplicates(flux, progress=False)
+        assert [(pair.first, pair.second) for pair in found] == [(0, 6), (1, 7)]

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gan.networks import DcganDiscriminator, DcganGenerator, initialise_dcgan
 from gan.recipes import Parts
+from gan.spectral_norm import add_spectral_norm
 from gan.tail_networks import ResidualDiscriminator, StyleGenerator, initialise_tail
 
 
@@ -64,15 +65,8 @@ def build_discriminator(shape: NetworkShape, parts: Parts, generator: torch.Gene
         if parts.spectral_norm:
             # Its power iterations start from the global state.
             torch.default_generator.manual_seed(int(torch.randint(2**31, (), generator=generator)))
-            _apply_spectral_norm(network)
+            add_spectral_norm(network)
     return network.to(memory_format=torch.channels_last)
-
-
-def _apply_spectral_norm(network: nn.Module) -> None:
-    """Spectral norm (Miyato et al. 2018) on every convolution, linear layer and embedding."""
-    layers = (nn.Conv2d, nn.Linear, nn.Embedding)
-    for module in [module for module in network.modules() if isinstance(module, layers)]:
-        nn.utils.parametrizations.spectral_norm(module)
 
 
 def parameter_count(network: nn.Module) -> int:

@@ -11,6 +11,7 @@ from galaxies.errors import InputError
 from gan.build import NetworkShape, build_discriminator, build_generator, parameter_count
 from gan.networks import MinibatchDeviation, check_size, dcgan_channels
 from gan.recipes import DCGAN, RECIPES, TAIL
+from gan.spectral_norm import add_spectral_norm
 from gan.tail_networks import STYLE, ModulatedConvolution, initialise_tail, spread
 
 FULL = torch.tensor(1.0)
@@ -215,3 +216,24 @@ def test_spectral_norm_bounds_every_layer_and_keeps_the_global_random_state():
     weight = judge.convolutions[1].weight
     norm = torch.linalg.matrix_norm(weight.flatten(1), ord=2)
     assert norm.item() == pytest.approx(1.0, abs=0.05)
+
+
+def test_spectral_norm_is_that_of_pytorch_and_keeps_its_digits_in_bfloat16():
+    torch.manual_seed(0)
+    ours, theirs = torch.nn.Conv2d(8, 16, 4), torch.nn.Conv2d(8, 16, 4)
+    theirs.load_state_dict(ours.state_dict())
+    torch.manual_seed(1)
+    torch.nn.utils.parametrizations.spectral_norm(theirs)
+    torch.manual_seed(1)
+    add_spectral_norm(ours)
+    images = torch.rand(2, 8, 4, 4)
+    for _ in range(3):
+        assert torch.equal(ours(images), theirs(images))
+    assert all(
+        torch.equal(value, theirs.state_dict()[name]) for name, value in ours.state_dict().items()
+    )
+    for _ in range(30):
+        ours(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        norm = torch.linalg.matrix_norm(ours.weight.flatten(1).float(), ord=2)
+    assert norm.item() == pytest.approx(1, abs=1e-4)

@@ -1,11 +1,33 @@
 """Mixup and CutMix on the device, with an explicit generator."""
 
+from dataclasses import dataclass
+
 import torch
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """With which image of the batch each was mixed, and how much of the other is in it.
+
+    Attributes
+    ----------
+    partner : (n,) int64
+    share : (n,) float32
+        Of the partner, from 0 to 1.
+    """
+
+    partner: torch.Tensor
+    share: torch.Tensor
+
+    def of(self, values: torch.Tensor) -> torch.Tensor:
+        """(n,) values of the images, such as loss weights, mixed as the images were."""
+        # In this form equal values stay what they are, bit for bit.
+        return values + (values[self.partner] - values) * self.share
 
 
 def mixup(
     images: torch.Tensor, targets: torch.Tensor, alpha: float, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, Mixing]:
     """Mix each image with another of the batch, Zhang et al. 2018 (arXiv:1710.09412).
 
     Parameters
@@ -23,12 +45,13 @@ def mixup(
     return (
         images * of_images + images[partner] * (1 - of_images),
         targets * of_targets + targets[partner] * (1 - of_targets),
+        Mixing(partner, 1 - share),
     )
 
 
 def cutmix(
     images: torch.Tensor, targets: torch.Tensor, alpha: float, generator: torch.Generator
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, Mixing]:
     """Paste a box of another image into each, Yun et al. 2019 (arXiv:1905.04899).
 
     The target is mixed by the area that the box truly covers. A box may hold nothing but sky:
@@ -48,6 +71,7 @@ def cutmix(
     return (
         torch.where(box[:, None], images[partner], images),
         targets * (1 - covered) + targets[partner] * covered,
+        Mixing(partner, covered[:, 0]),
     )
 
 

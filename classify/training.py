@@ -147,6 +147,11 @@ class _Run:
         weights: np.ndarray,
         device: torch.device,
     ) -> None:
+        if config.patience and config.best_by == "last":
+            raise InputError(
+                "--patience waits for a better look, and with --best-by last every look is better; "
+                "leave one of them out"
+            )
         self.config, self.device = config, device
         self.validation = validation
         self.class_count = len(train.class_names)
@@ -228,7 +233,6 @@ class _Run:
             disable=not progress, leave=False,
         )  # fmt: skip
         since_look, losses, clock = 0, torch.zeros((), device=self.device), time.perf_counter()
-        stopped = bool(config.patience) and self.best.looks_since >= config.patience
         with contextlib.ExitStack() as stack:
             stack.enter_context(bar)
             stack.enter_context(isolated_randomness(config.seed, self.device))
@@ -240,6 +244,9 @@ class _Run:
                 # A head stage has two phases where its last steps are on real images alone.
                 if phase.head_only and step == config.steps - config.retrain_head_steps:
                     self._begin_head_stage()
+                if step == phase.first:
+                    self.best.looks_since = 0
+                stopped = bool(config.patience) and self.best.looks_since >= config.patience
                 rows = self._rows_on_device(phase)
                 while step < phase.last and not stopped:
                     losses += self._step(step, phase, rows[step - phase.first])
@@ -263,11 +270,7 @@ class _Run:
                             save_state(self, step, state_folder)
                 if self.diverged_at is not None:
                     break
-                if stopped and not any(later.head_only and later.first >= phase.last
-                                       for later in self.phases):  # fmt: skip
-                    break
-                if stopped:
-                    step, stopped = phase.last, False
+                step = phase.last  # a phase that was stopped leaves the later ones their steps
         self.best.restore(self.network)
         self.network.requires_grad_(True).eval()
         self.classifier.record["training"] = {
@@ -391,17 +394,20 @@ class _Run:
             images = physical(images, config.augment_strength, random)
         images = self.normalisation.centre(images)
         targets = torch.nn.functional.one_hot(labels, self.class_count).float()
+        weights, mixing = self.weights[index], None
         if config.mixup and config.cutmix:  # one or the other, by the toss of a coin per batch
             coin = derived_seed(config.seed, "mixup or cutmix", random.initial_seed()) % 2
             mix, alpha = (mixup, config.mixup) if coin else (cutmix, config.cutmix)
-            images, targets = mix(images, targets, alpha, random)
+            images, targets, mixing = mix(images, targets, alpha, random)
         elif config.mixup:
-            images, targets = mixup(images, targets, config.mixup, random)
+            images, targets, mixing = mixup(images, targets, config.mixup, random)
         elif config.cutmix:
-            images, targets = cutmix(images, targets, config.cutmix, random)
+            images, targets, mixing = cutmix(images, targets, config.cutmix, random)
+        if mixing is not None:
+            weights = mixing.of(weights)
         images = images.contiguous(memory_format=torch.channels_last)
         table = None if self.table is None else self.table[index]
-        return images, targets, self.weights[index], table
+        return images, targets, weights, table
 
     def _seen(self, counts: np.ndarray) -> np.ndarray:
         """(K,) how often each class is seen: half of the images of a class come mirrored."""

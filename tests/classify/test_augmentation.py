@@ -77,7 +77,8 @@ def test_five_crops_are_the_corners_and_the_centre(generator: torch.Generator) -
 def test_mixup_mixes_images_and_labels_alike(generator: torch.Generator) -> None:
     labels = torch.eye(8)
     images = labels.view(8, 8, 1, 1).expand(8, 8, 4, 4)
-    mixed, targets = mixup(images, labels, 0.8, generator)
+    mixed, targets, mixing = mixup(images, labels, 0.8, generator)
+    torch.testing.assert_close(mixing.of(labels[:, 3]), targets[:, 3])
     torch.testing.assert_close(mixed.mean(dim=(2, 3)), targets)
     torch.testing.assert_close(targets.sum(dim=1), torch.ones(8))
     assert ((targets > 0).sum(dim=1) > 1).any()
@@ -86,7 +87,8 @@ def test_mixup_mixes_images_and_labels_alike(generator: torch.Generator) -> None
 def test_cutmix_labels_are_the_area_that_is_seen(generator: torch.Generator) -> None:
     labels = torch.eye(8)
     images = labels.view(8, 8, 1, 1).expand(8, 8, 12, 12)
-    mixed, targets = cutmix(images, labels, 1.0, generator)
+    mixed, targets, mixing = cutmix(images, labels, 1.0, generator)
+    torch.testing.assert_close(mixing.of(labels[:, 3]), targets[:, 3])
     torch.testing.assert_close(mixed.mean(dim=(2, 3)), targets)
     assert set(mixed.unique().tolist()) == {0.0, 1.0}
 
@@ -95,6 +97,6 @@ def test_mixup_shares_follow_the_beta_distribution(generator: torch.Generator) -
     labels = torch.stack([torch.ones(4000), torch.zeros(4000)], dim=1)
     labels[2000:] = labels[2000:].flip(1)
     images = labels.view(4000, 2, 1, 1)
-    _, targets = mixup(images, labels, 0.5, generator)
+    _, targets, _ = mixup(images, labels, 0.5, generator)
     shares = targets[:, 0][(targets[:, 0] > 0) & (targets[:, 0] < 1)]
     assert float(shares.var()) == pytest.approx(1 / (4 * (2 * 0.5 + 1)), rel=0.1)

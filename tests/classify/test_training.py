@@ -195,6 +195,39 @@ class TestBestWeights:
         assert training["steps_made"] < 200
         assert training["steps_made"] == training["kept_step"] + 2
 
+    def test_patience_ends_a_phase_and_not_the_ones_after_it(
+        self, little: ImageSet, tmp_path: Path
+    ) -> None:
+        """Stopped beside synthetic images, the run still trains on real ones alone."""
+        config = dataclasses.replace(
+            FAST, steps=20, validate_every=1, patience=2, learning_rate=1e-9, synthetic_until=0.6
+        )
+        train = little.side("train")
+        steps = [entry["step"] for entry in fit(little, config, synthetic=train).history]
+        assert steps[-1] > 12
+        assert len(steps) < 20
+        assert 12 not in steps  # the first phase was cut short, the second began at its place
+        interrupt_at(steps[2], little, config, tmp_path, synthetic=train)
+        resumed = fit(little, config, synthetic=train, state_folder=tmp_path)
+        assert [entry["step"] for entry in resumed.history] == steps
+
+    def test_patience_that_can_never_end_is_refused(self, little: ImageSet) -> None:
+        with pytest.raises(InputError, match="--best-by last"):
+            fit(little, dataclasses.replace(FAST, patience=3, best_by="last"))
+
+
+@pytest.mark.parametrize("mixing", ["mixup", "cutmix"])
+def test_an_image_without_weight_teaches_nothing_through_a_partner(
+    little: ImageSet, mixing: str
+) -> None:
+    train = little.side("train")
+    weights = np.where(train.labels == 0, 0.0, 1.0)
+    config = dataclasses.replace(FAST, symmetries=False, **{mixing: 0.5})
+    run = _Run(train, None, config, None, weights, torch.device("cpu"))
+    rows = torch.arange(len(train))
+    _, targets, mixed, _ = run._batch(rows, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(mixed, 1 - targets[:, 0])
+
 
 def test_an_absent_class_is_no_zero_in_the_mean() -> None:
     image_set = ImageSet(
@@ -269,7 +302,9 @@ class _InterruptedError(Exception):
     pass
 
 
-def interrupt_at(step: int, image_set: ImageSet, config: TrainingConfig, folder: Path) -> None:
+def interrupt_at(
+    step: int, image_set: ImageSet, config: TrainingConfig, folder: Path, **options: object
+) -> None:
     """Train until the state of ``step`` is written, then stop as if killed."""
     import classify.training
 
@@ -281,7 +316,7 @@ def interrupt_at(step: int, image_set: ImageSet, config: TrainingConfig, folder:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(classify.training, "save_state", save_then_stop)
         with pytest.raises(_InterruptedError):
-            fit(image_set, config, state_folder=folder)
+            fit(image_set, config, state_folder=folder, **options)
 
 
 def test_synthetic_images_until_a_step_only(little: ImageSet) -> None:

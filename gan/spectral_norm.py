@@ -1,7 +1,7 @@
 """Spectral norm (Miyato et al. 2018, arXiv:1802.05957) that stays in float32 under autocast.
 
-PyTorch's own multiplies in the type of autocast, so that in bfloat16 the norm has eight bits, and
-the layers are bounded by something else than one.
+On CUDA PyTorch's own multiplies in the type of autocast, so that in bfloat16 the norm has eight
+bits, and the layers are bounded by something else than one.
 """
 
 import torch

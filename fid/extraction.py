@@ -26,7 +26,7 @@ from galaxies.errors import InputError
 KEPT_FEATURES = 10_000
 """Most images a side whose features are kept beside the statistics (80 MB at 2048 features)."""
 
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 
 
 @dataclass(frozen=True)

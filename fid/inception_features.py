@@ -1,11 +1,13 @@
 """Features of the FID Inception network: where its weights are, and which recipe feeds it."""
 
+import contextlib
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 
 import torch
 
+from fid.full_precision import full_precision
 from fid.inception import (
     FEATURES,
     WEIGHTS_NAME,
@@ -88,9 +90,10 @@ class InceptionFeatures:
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """(n, C, H, W) uint8 to (n, 2048) float32."""
         colour = to_three_channels(images.to(self.device, non_blocking=True), self.bands)
-        pixels = self._recipe(colour)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.approximate):
-            return self._network(pixels).to(torch.float32)
+        with contextlib.nullcontext() if self.approximate else full_precision():
+            pixels = self._recipe(colour)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.approximate):
+                return self._network(pixels).to(torch.float32)
 
 
 def load(

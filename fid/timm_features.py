@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from fid.full_precision import full_precision
 from fid.recipes import to_three_channels
 from fid.weights import read_weights
 from galaxies.errors import InputError
@@ -81,7 +82,8 @@ class TimmFeatures:
             size = (self._side, self._side)
             unit = F.interpolate(unit, size=size, mode="bicubic", antialias=True).clamp_(0, 1)
         x = ((unit - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
-        return self._model(x).to(torch.float32)
+        with full_precision():
+            return self._model(x).to(torch.float32)
 
 
 def load(argument: str, weights: Path | None, device: torch.device) -> TimmFeatures:

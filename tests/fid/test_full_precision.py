@@ -1,0 +1,57 @@
+"""No TF32 inside the networks, and whatever was set before afterwards."""
+
+import pytest
+import torch
+
+from fid.full_precision import full_precision
+from fid.inception_features import InceptionFeatures
+from fid.timm_features import TimmFeatures
+
+
+def settings() -> tuple[bool, bool, str, str]:
+    backends = torch.backends
+    return (
+        backends.cudnn.allow_tf32,
+        backends.cuda.matmul.allow_tf32,
+        backends.cudnn.conv.fp32_precision,
+        backends.cuda.matmul.fp32_precision,
+    )
+
+
+class Watching(torch.nn.Module):
+    """A network that notes in which arithmetic it runs."""
+
+    num_features = 3
+    seen: tuple[str, str] | None = None
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        backends = torch.backends
+        self.seen = (backends.cudnn.conv.fp32_precision, backends.cuda.matmul.fp32_precision)
+        return images.mean(dim=(2, 3))
+
+
+def test_settings_come_back_also_after_an_error():
+    before = settings()
+    with pytest.raises(RuntimeError), full_precision():
+        raise RuntimeError
+    assert settings() == before
+
+
+def test_timm_features_run_in_full_precision():
+    network, before = Watching(), settings()
+    features = TimmFeatures(
+        network, "m", "0", side=8, mean=(0.5,) * 3, std=(0.5,) * 3, device=torch.device("cpu")
+    )
+    features(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+    assert network.seen == ("ieee", "ieee")
+    assert settings() == before
+
+
+@pytest.mark.parametrize("approximate", [False, True])
+def test_inception_features_run_in_full_precision_unless_approximate(approximate, monkeypatch):
+    network = Watching()
+    monkeypatch.setattr("fid.inception_features.check_layout", lambda weights: weights)
+    features = InceptionFeatures({}, "0", approximate=approximate)
+    features.__dict__["_network"] = network
+    features(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+    assert (network.seen == ("ieee", "ieee")) is not approximate

@@ -7,6 +7,7 @@ image set (packed HDF5, ``.npz``, folder per class, folder with a catalogue, ``s
 """
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from galaxies.errors import InputError
 from galaxies.hdf5 import HDF5_ENDINGS
 from galaxies.image_files import Decoding, is_image_file, list_image_files
 from galaxies.image_set import ImageSet
-from galaxies.sources import SIMULATED, open_image_set
+from galaxies.sources import is_simulated, open_image_set
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def open_side(text: str, rules: ReadingRules | None = None) -> Side:
     rules = rules or ReadingRules()
     selection = parse_selection(text)
     path = Path(selection.source)
-    if selection.source != SIMULATED and not path.exists():
+    if not is_simulated(selection.source) and not path.exists():
         raise InputError(f"{path} does not exist")
     if not selection.is_part:
         if path.suffix.lower() == ".npy":
@@ -147,7 +148,7 @@ def open_set(selection: Selection, rules: ReadingRules) -> ImageSet:
     """The selected part of an image set."""
     path = Path(selection.source)
     known = (*HDF5_ENDINGS, ".npz")
-    if selection.source != SIMULATED and path.is_file() and path.suffix.lower() not in known:
+    if not is_simulated(selection.source) and path.is_file() and path.suffix.lower() not in known:
         raise InputError(
             f"{path} is neither an image set ({' '.join(known)}), nor a folder, a zip, "
             "an .npy array or saved statistics"
@@ -196,7 +197,7 @@ def _open_npz(path: Path, text: str) -> Side | None:
                     "saved statistics (mu, sigma) or images and labels are needed"
                 )
             features = arrays[tables[0]]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is not a readable .npz file ({error})") from None
     try:
         return FeatureArray(text, checked_features(features))

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,7 +122,7 @@ def load_statistics(path: Path) -> tuple[FeatureStatistics, Origin | None]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found: dict[str, Any] = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is not a readable .npz file ({error})") from None
     if not is_statistics_file(list(found)):
         raise InputError(f"{path} holds no statistics (mu and sigma are needed)")

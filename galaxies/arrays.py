@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from galaxies.command_line import warn
 from galaxies.errors import InputError
 
 MOST_CLASSES = 100_000
@@ -75,3 +76,16 @@ def unusable_dtype(dtype: np.dtype) -> str:
     elif dtype.kind in "iu":
         advice = "; convert pictures with images.astype('uint8') where their values are 0 to 255"
     return f"images are {dtype}; uint8 or float32 flux is needed{advice}"
+
+
+def groups_of_column(values: np.ndarray, ids: np.ndarray, name: str) -> np.ndarray:
+    """(N,) str groups of a column of text; where it is empty or NaN an image is its own group.
+
+    Says how many are.
+    """
+    missing = np.isin(np.char.lower(np.char.strip(values)), ("", "nan"))
+    if not missing.any():
+        return values
+    warn(f"column {name!r} is empty in {missing.sum()} rows; each of them is a group of its own")
+    alone = np.char.add(ids.astype(str), f" without {name}")
+    return np.where(missing, alone, values)

@@ -26,11 +26,8 @@ CATALOGUE_NAME = "labels.csv"
 PROVENANCE_NAME = "provenance.json"
 """A file of this name inside a folder of images becomes the provenance of the set."""
 
-_SPLIT_VALUES = (
-    {name: index for index, name in enumerate(SPLITS)}
-    | {str(index): index for index in range(3)}
-    | {"val": 1, "valid": 1}
-)
+_SPLIT_NAMES = {name: index for index, name in enumerate(SPLITS)} | {"val": 1, "valid": 1}
+_SPLIT_VALUES = _SPLIT_NAMES | {str(index): index for index in range(3)}
 _LARGEST_WHOLE_FLOAT32 = 2**24
 
 
@@ -141,7 +138,7 @@ def read_catalogue(
 
 def _catalogue_of_subfolders(folder: Path) -> Catalogue:
     children = _subfolders(folder)
-    sides = [child for child in children if child.name.lower() in _SPLIT_VALUES]
+    sides = [child for child in children if child.name.lower() in _SPLIT_NAMES]
     by_side = len(sides) > 1 and sides == children and all(_subfolders(side) for side in sides)
     paths: list[Path] = []
     classes: list[str] = []
@@ -157,7 +154,7 @@ def _catalogue_of_subfolders(folder: Path) -> Catalogue:
             nested += len(list_image_files(child, recursive=True)) - len(files)
             paths += files
             classes += [child.name] * len(files)
-            split += [_SPLIT_VALUES[parent.name.lower()] if by_side else 0] * len(files)
+            split += [_SPLIT_NAMES[parent.name.lower()] if by_side else 0] * len(files)
     here = sum(is_image_file(path.name) for path in folder.iterdir())
     if not paths:
         raise InputError(

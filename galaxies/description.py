@@ -19,7 +19,7 @@ from galaxies.image_files import Decoding, Header, channels_of, decode_all, read
 from galaxies.image_set import SPLITS, ImageSet
 from galaxies.likeness import SIDE
 from galaxies.resize import crop_and_resize
-from galaxies.sources import SIMULATED, image_set_of_catalogue, open_image_set
+from galaxies.sources import image_set_of_catalogue, is_simulated, open_image_set
 from galaxies.split import DEFAULT_FRACTIONS
 
 FEWEST_TO_TEST = 20
@@ -116,7 +116,7 @@ def describe(
     InputError
         If the source cannot be opened at all.
     """
-    if source != SIMULATED and Path(source).is_dir():
+    if not is_simulated(source) and Path(source).is_dir():
         catalogue = read_catalogue(Path(source), labels, columns)
         return _describe_folder(source, catalogue, near, progress)
     if columns is not None and columns != CatalogueColumns():

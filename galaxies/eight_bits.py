@@ -11,6 +11,22 @@ def to_eight_bits(values: np.ndarray) -> np.ndarray:
     return np.rint(values / 257).astype(np.uint8)
 
 
+def dark_after_scaling(brightest: int) -> str | None:
+    """What to say where 16-bit values used less than a quarter of their range.
+
+    Parameters
+    ----------
+    brightest
+        The largest 8-bit value of the set, after `to_eight_bits`.
+    """
+    if brightest >= 64:
+        return None
+    return (
+        f"after --scale-16-bit the brightest pixel is {brightest} of 255: data of 12 or 14 bits? "
+        "Multiply them by 16 or 4 first, so that they fill 16 bits"
+    )
+
+
 def bits_per_channel(image: Image.Image) -> int:
     """16 where Pillow reads 16-bit colour into an 8-bit mode, else 8."""
     tags: Any = getattr(image, "tag_v2", None)

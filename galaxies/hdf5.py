@@ -17,7 +17,13 @@ import h5py
 import numpy as np
 import torch
 
-from galaxies.arrays import labels_of_array, native_dtype, unique_ids, unusable_dtype
+from galaxies.arrays import (
+    groups_of_column,
+    labels_of_array,
+    native_dtype,
+    unique_ids,
+    unusable_dtype,
+)
 from galaxies.atomic import whole_file
 from galaxies.eight_bits import to_eight_bits
 from galaxies.errors import InputError
@@ -136,6 +142,8 @@ def read_hdf5(
             raise InputError(f"{path}: {unusable_dtype(native)}")
         stretch = _attribute(file, "stretch")
         ids = _strings(file, "ids")
+        ids = ordinal_ids(count) if ids is None else ids
+        group = _strings(file, "group")
         try:
             refuse_foreign_names(class_names, recognised)
             store = PixelsInHdf5(path, (count, channels, height, width), dtype, scaled)
@@ -143,9 +151,11 @@ def read_hdf5(
                 store=centre_of(store, crop),
                 labels=labels,
                 class_names=tuple(class_names),
-                ids=ordinal_ids(count) if ids is None else unique_ids(ids, "ids"),
+                ids=unique_ids(ids, "ids"),
                 split=file["split"][:].astype(np.int8) if "split" in file else None,
-                group=_strings(file, "group"),
+                group=groups_of_column(group, ids, "group")
+                if group is not None and len(group) == len(ids)
+                else group,
                 features=file["features"][:].astype(np.float32)
                 if "features" in file
                 else np.zeros((count, 0), np.float32),

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from galaxies.atomic import refuse_existing, whole_file
 from galaxies.catalogue import CatalogueColumns, read_catalogue
 from galaxies.command_line import warn
+from galaxies.eight_bits import dark_after_scaling
 from galaxies.errors import InputError
 from galaxies.hdf5 import HDF5_ENDINGS, PixelsInHdf5, PixelWriter, read_hdf5, write_columns
 from galaxies.hdf5_file import writable_hdf5
@@ -21,7 +22,7 @@ from galaxies.image_files import Decoding, Header, channels_of, decode_all, read
 from galaxies.image_set import BLOCK_BYTES, ImageSet, images_with_finite_pixels
 from galaxies.pixels import Stretch
 from galaxies.resize import crop_and_resize
-from galaxies.sources import SIMULATED, image_set_of_catalogue, open_image_set
+from galaxies.sources import image_set_of_catalogue, is_simulated, open_image_set
 from galaxies.split import read_column
 from galaxies.survey_stretch import survey_stretch
 from galaxies.table_join import TableJoin
@@ -97,7 +98,7 @@ def pack(
     _refuse_output(out, overwrite=overwrite)
     decoding = Decoding(crop=crop, size=size, scale_16_bit=scale_16_bit)
     arguments = (out, decoding, exclude, mirror, joined, overwrite, progress)
-    if str(source) != SIMULATED and Path(source).is_dir():
+    if not is_simulated(source) and Path(source).is_dir():
         if stretch is not None:
             raise InputError(f"--stretch is for flux (float32), and {source} holds 8-bit pictures")
         return _pack_folder(Path(source), labels, columns, skip_bad, *arguments)
@@ -149,15 +150,17 @@ def _pack_folder(
     decoding = dataclasses.replace(decoding, channels=channels)
     with whole_file(out, overwrite=overwrite) as temporary, writable_hdf5(temporary) as file:
         writer = PixelWriter(file, len(catalogue.paths), torch.uint8)
+        brightest = 0
+
+        def keep(_: int, pixels: np.ndarray) -> None:
+            nonlocal brightest
+            brightest = max(brightest, int(pixels.max()))
+            writer.add(torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None])
+
         skipped = decode_all(
-            catalogue.paths,
-            decoding,
-            skip_bad=skip_bad,
-            progress=progress,
-            keep=lambda _, pixels: writer.add(
-                torch.from_numpy(pixels.transpose(2, 0, 1).copy())[None]
-            ),
+            catalogue.paths, decoding, skip_bad=skip_bad, progress=progress, keep=keep
         )
+        _warn_of_dark_images(brightest, decoding)
         left_out = tuple(str(catalogue.paths[row]) for row in skipped)
         catalogue = catalogue.select(np.setdiff1d(np.arange(len(catalogue.paths)), skipped))
         _refuse_emptied_classes(counts, catalogue.classes, len(left_out))
@@ -206,9 +209,14 @@ def _pack_arrays(
         classes = [image_set.class_names[label] for label in image_set.labels]
         _refuse_emptied_classes(counts, classes, len(left_out))
         writer = PixelWriter(file, len(image_set), image_set.store.dtype)
+        brightest = 0
         for _, block in image_set.blocks():
+            brightest = max(brightest, int(block.max()))
             writer.add(crop_and_resize(block, crop=decoding.crop, size=decoding.size))
             bar.update(len(block))
+        bar.close()  # warnings follow, on lines of their own
+        if image_set.store.dtype == torch.uint8:
+            _warn_of_dark_images(brightest, decoding)
         provenance = {"source": source} | image_set.provenance
         store = PixelsInHdf5(temporary, writer.finish(), image_set.store.dtype)
         packed = dataclasses.replace(image_set, store=store, provenance=provenance)
@@ -218,6 +226,12 @@ def _pack_arrays(
         note = _note(decoding, exclude, group) | {"skipped": len(left_out)}
         write_columns(file, _with_note(packed, note))
     return Packed(read_hdf5(out), left_out, excluded)
+
+
+def _warn_of_dark_images(brightest: int, decoding: Decoding) -> None:
+    said = dark_after_scaling(brightest) if decoding.scale_16_bit else None
+    if said:
+        warn(said)
 
 
 def _with_mirror(image_set: ImageSet, mirror: tuple[str, str] | None) -> ImageSet:

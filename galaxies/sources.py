@@ -59,7 +59,7 @@ def open_image_set(
     InputError
         One line that says what is wrong, where, and what to do.
     """
-    if str(source) == SIMULATED:
+    if is_simulated(source):
         from galaxies.simulate import embedded_survey
 
         return embedded_survey()
@@ -79,6 +79,24 @@ def open_image_set(
     raise InputError(
         f"{path} is not an image set: give a folder, .npz or HDF5 ({' '.join(HDF5_ENDINGS)})"
     )
+
+
+def is_simulated(source: str | Path) -> bool:
+    """Whether a source is the embedded survey.
+
+    Raises
+    ------
+    InputError
+        If a file or folder of that name lies here too: either may be meant.
+    """
+    if str(source) != SIMULATED:
+        return False
+    if Path(SIMULATED).exists():
+        raise InputError(
+            f"{SIMULATED} is the embedded survey, and also a name in {Path.cwd()}: give that by "
+            "its whole path, or rename it"
+        )
+    return True
 
 
 def _open_folder(

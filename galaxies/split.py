@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 
 from galaxies.allocation import joined_units, split_groups, split_labels
+from galaxies.arrays import groups_of_column
 from galaxies.atomic import whole_file
 from galaxies.command_line import warn
 from galaxies.errors import InputError
@@ -207,7 +208,8 @@ def read_column(path: Path, image_set: ImageSet, name: str) -> np.ndarray:
     if image_set.group is not None and name in ("group", packed_as):
         return image_set.group
     if name in image_set.feature_names:
-        return image_set.features[:, image_set.feature_names.index(name)].astype(str)
+        values = image_set.features[:, image_set.feature_names.index(name)].astype(str)
+        return groups_of_column(values, image_set.ids, name)
     with h5py.File(path, "r") as file:
         columns = [
             key
@@ -217,7 +219,7 @@ def read_column(path: Path, image_set: ImageSet, name: str) -> np.ndarray:
             and key not in ("ans", "labels", "ids", "split")
         ]
         if name in columns:
-            return as_strings(file[name][:])
+            return groups_of_column(as_strings(file[name][:]), image_set.ids, name)
     group_column = [packed_as or "group"] if image_set.group is not None else []
     known = dict.fromkeys([*group_column, *image_set.feature_names, *columns])
     raise InputError(

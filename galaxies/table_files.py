@@ -3,6 +3,7 @@
 import csv
 import gzip
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def is_table_file(path: str | Path) -> bool:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return "images" not in arrays.files and "x" not in arrays.files
-    except (OSError, ValueError, zipfile.BadZipFile):
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error):
         return False
 
 
@@ -71,7 +72,7 @@ def _read_csv(path: Path, delimiter: str | None) -> Columns:
             reader = csv.reader(file, delimiter=delimiter, strict=True)
             header = [name.strip() for name in next(reader, [])]
             rows = [row for row in reader if row]
-    except (UnicodeDecodeError, csv.Error, OSError, EOFError) as error:
+    except (UnicodeDecodeError, csv.Error, OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path} is not a table of text in UTF-8 ({error})") from None
     _refuse_repeated(path, header)
     uneven = [number for number, row in enumerate(rows, 2) if len(row) != len(header)]
@@ -168,7 +169,7 @@ def _read_npz(path: Path) -> Columns:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is not a readable .npz file ({error})") from None
     class_names = found.pop("class_names", None)
     names = found.pop("feature_names", None)

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from galaxies.allocation import joined_units, split_groups, split_labels
+from galaxies.arrays import groups_of_column
 from galaxies.class_names import class_order
 from galaxies.command_line import warn
 from galaxies.errors import InputError
@@ -299,14 +300,17 @@ def read_table(
     features = np.stack([marked[name] for name in names], axis=1)
     if labels is not None:
         warn_of_values_of_one_class(path, features, names, labels, "--exclude-column")
+    ids = _as_names(raw[id_column]) if id_column else ordinal_ids(len(next(iter(raw.values()))))
     return Table(
         features=features,
         feature_names=names,
         labels=labels,
         class_names=class_names,
-        ids=_as_names(raw[id_column]) if id_column else ordinal_ids(len(next(iter(raw.values())))),
+        ids=ids,
         split=_sides(path, raw[split_column]) if split_column else None,
-        group=_as_names(raw[group_column]) if group_column else None,
+        group=groups_of_column(_as_names(raw[group_column]), ids, group_column)
+        if group_column
+        else None,
         provenance={
             "source": str(path),
             "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),

@@ -259,3 +259,15 @@ def test_a_link_to_nothing_is_named_or_left_out(write_images, tmp_path):
         list(source.batches(8))
     lenient = open_side(str(folder), ReadingRules(skip_bad=True))
     assert lenient.bad_rows().tolist() == [len(lenient) - 1]
+
+
+def test_damaged_compressed_statistics_and_features_say_so(tmp_path, rng):
+    arrays = {"mu": rng.normal(size=64), "sigma": np.eye(64)}, {"a": rng.normal(size=(200, 9))}
+    for index, found in enumerate(arrays):
+        path = tmp_path / f"{index}.npz"
+        np.savez_compressed(path, **found)
+        data = bytearray(path.read_bytes())
+        data[120:180] = b"\xff" * 60
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=r"is not a readable \.npz file"):
+            open_side(str(path))

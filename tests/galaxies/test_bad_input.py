@@ -1,5 +1,6 @@
 """Bad input: one line that says what, where and what to do; status 2; nothing written."""
 
+import gzip
 import os
 import resource
 import subprocess
@@ -10,7 +11,9 @@ import h5py
 import numpy as np
 import pytest
 
+from galaxies.errors import InputError
 from galaxies.hdf5 import write_hdf5
+from galaxies.table_files import read_columns
 
 
 @pytest.fixture
@@ -340,3 +343,20 @@ def test_a_folder_that_may_not_be_written(refused, class_folder, tmp_path):
 def test_help_loads_nothing_heavy(run_without_loading):
     code = "from galaxies.cli import main; main(['pack', '--help'])"
     assert "--crop" in run_without_loading(code, "torch", "h5py", "PIL", "galsim")
+
+
+def test_damaged_compressed_tables_and_sets(refused, tmp_path):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 4000)
+    np.savez_compressed(tmp_path / "in.npz", features=rng.normal(size=(4000, 3)), labels=labels)
+    data = bytearray((tmp_path / "in.npz").read_bytes())
+    data[200:260] = b"\xff" * 60
+    (tmp_path / "in.npz").write_bytes(data)
+    with pytest.raises(InputError, match="is not a readable"):
+        read_columns(tmp_path / "in.npz")
+    text = "class,mag\n" + "\n".join(f"{label},{value}" for value, label in enumerate(labels))
+    data = bytearray(gzip.compress(text.encode()))
+    data[40:100] = b"\xff" * 60
+    (tmp_path / "in.csv.gz").write_bytes(data)
+    with pytest.raises(InputError, match="is not a table of text"):
+        read_columns(tmp_path / "in.csv.gz")

@@ -381,3 +381,70 @@ def test_a_class_that_is_emptied_by_skipping_is_refused(class_folder, tmp_path, 
     assert status == 2
     assert "fewer than 2 images without the 4 bad images: 'merger' (0)" in error
     assert not (tmp_path / "o.h5").exists()
+
+
+def pack_flux(galaxy_set, folder: Path, images: np.ndarray) -> str:
+    np.savez(folder / "in.npz", images=images.astype(np.float32), labels=np.arange(len(images)) % 2)
+    words = ("pack", folder / "in.npz", folder / "o.h5", "--size", 16, "--overwrite")
+    status, _, error = galaxy_set(*words)
+    assert status == 0, error
+    return error
+
+
+def test_pictures_stored_as_floats_are_warned_of(tmp_path, galaxy_set, rng):
+    pictures = rng.integers(0, 256, (6, 20, 20, 3))
+    assert "whole numbers from 0 to 255" in pack_flux(galaxy_set, tmp_path, pictures)
+    said = pack_flux(galaxy_set, tmp_path, pictures / 255)
+    assert "values from 0 to 1 look like pictures" in said
+    assert "(images * 255).round().astype('uint8')" in said
+    assert pack_flux(galaxy_set, tmp_path, pictures - 20.5) == ""
+
+
+def test_channels_of_different_skies_are_warned_of(tmp_path, galaxy_set, rng):
+    flux = rng.normal(0, 1, (6, 20, 20, 3))
+    assert pack_flux(galaxy_set, tmp_path, flux + np.arange(3)) == ""
+    said = pack_flux(galaxy_set, tmp_path, flux + 100 * np.arange(1, 4))
+    assert "the channels have different sky levels" in said
+    assert "--stretch" in said
+
+
+@pytest.mark.parametrize("kind", ["npz", "folder"])
+def test_twelve_bits_in_sixteen_are_warned_of(tmp_path, galaxy_set, rng, kind):
+    for bits, dark in ((12, True), (16, False)):
+        images = rng.integers(0, 2**bits, (6, 20, 20), dtype=np.uint16)
+        source = tmp_path / f"{bits}"
+        if kind == "npz":
+            source = tmp_path / f"{bits}.npz"
+            np.savez(source, images=images, labels=np.arange(6) % 2)
+        for index, image in enumerate(images if kind == "folder" else ()):
+            (source / "ab"[index % 2]).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(source / "ab"[index % 2] / f"{index}.png")
+        words = ("pack", source, tmp_path / f"o{bits}.h5", "--size", 20, "--scale-16-bit")
+        status, _, error = galaxy_set(*words)
+        assert status == 0, error
+        assert ("data of 12 or 14 bits?" in error) is dark
+
+
+def test_class_folders_called_0_and_1_are_no_split(tmp_path, galaxy_set, make_picture):
+    for name in "01":
+        (tmp_path / "in" / name / "raw").mkdir(parents=True)
+        for index in range(2):
+            make_picture(int(name) * 2 + index).save(tmp_path / "in" / name / f"{index}.png")
+            make_picture(9).save(tmp_path / "in" / name / "raw" / f"{index}.png")
+    assert galaxy_set("pack", tmp_path / "in", tmp_path / "o.h5", "--size", 16)[0] == 0
+    packed = read_hdf5(tmp_path / "o.h5")
+    assert packed.class_names == ("0", "1")
+    assert packed.split is None
+
+
+@pytest.mark.parametrize("command", ["info", "pack"])
+def test_a_folder_called_simulated_is_not_mistaken(
+    class_folder, tmp_path, galaxy_set, monkeypatch, command
+):
+    class_folder.rename(tmp_path / "simulated")
+    monkeypatch.chdir(tmp_path)
+    out = ["o.h5"] if command == "pack" else []
+    status, _, error = galaxy_set(command, "simulated", *out)
+    assert status == 2
+    assert "simulated is the embedded survey, and also a name in" in error
+    assert galaxy_set(command, "./simulated", *out)[0] == 0

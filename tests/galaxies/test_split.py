@@ -202,3 +202,21 @@ def test_fields_that_stay_together_share_no_cut_outs(real_data):
         split_set(dataclasses.replace(whole, group=None), (0.8, 0, 0.2), seed=0)
     )
     assert careless > 0.4 * count
+
+
+def test_an_image_without_a_group_is_a_group_of_its_own(tmp_path, galaxy_set):
+    count = 60
+    night = np.where(np.arange(count) < 40, np.nan, np.arange(count) // 5)
+    with h5py.File(tmp_path / "s.h5", "w") as file:
+        file["images"] = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones(
+            (1, 8, 8, 1), np.uint8
+        )
+        file["ans"] = np.arange(count) % 2
+        file["night"] = night
+    status, _, error = galaxy_set("split", tmp_path / "s.h5", "--group", "night")
+    assert status == 0, error
+    assert "column 'night' is empty in 40 rows; each of them is a group of its own" in error
+    packed = read_hdf5(tmp_path / "s.h5")
+    assert len(set(packed.split[:40])) == 3
+    for value in np.unique(night[40:]):
+        assert len(set(packed.split[night == value])) == 1

@@ -219,7 +219,9 @@ def train_table_classifier(
         classifier.scaling, classifier.network = scaling, trained.network
         classifier.history = trained.history
         classifier.record["training"] = {"kept_step": trained.kept_epoch}
-        classifier.last_layer = _posterior(trained.network, rows, targets, weights, config)
+        # Copies and rows that were made are no observations: the posterior counts the real rows.
+        counted = weights * (len(features) / len(rows))
+        classifier.last_layer = _posterior(trained.network, rows, targets, counted, config)
     else:
         prepared_by = algorithms.preparation().fit(features)
         rows, held_out = prepared_by.transform(features), None

@@ -107,6 +107,29 @@ def test_posteriors_are_less_sure_far_away_and_survive_the_checkpoint(
         assert confidence[0] < confidence[1]
 
 
+@pytest.mark.parametrize("answer", [{"balance": "sampling"}, {"resample": "smote"}], ids=str)
+def test_copies_and_made_rows_do_not_make_a_posterior_surer(
+    answer: dict[str, str], table: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[float] = []
+
+    def remember(*arguments: object, weights: torch.Tensor, **options: object) -> object:
+        counted.append(float(weights.sum()))
+        return laplace_samples(*arguments, weights=weights, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("classify.tabular.classifier.laplace_samples", remember)
+    train = table.side("train")
+    config = TableTraining(
+        model="dense-small",
+        bayesian="laplace",
+        dense=DenseConfig(epochs=2),
+        **answer,  # type: ignore[arg-type]
+    )
+    classifier = train_table_classifier(train, None, config, progress=False)
+    assert classifier.record["training"]["rows_after_balancing"] > len(train)
+    assert counted == [pytest.approx(len(train))]
+
+
 def test_the_same_seed_gives_the_same_bytes(table: Table) -> None:
     config = TableTraining(model="dense-small", balance="sampling", dense=FAST, seed=4)
     rows = table.side("train"), table.side("validation")

@@ -152,6 +152,11 @@ class _Run:
                 "--patience waits for a better look, and with --best-by last every look is better; "
                 "leave one of them out"
             )
+        if config.synthetic_statistics == "own" and config.weights is not None:
+            raise InputError(
+                "--synthetic-statistics own has no effect with --weights, whose batch "
+                "normalisation keeps its statistics; leave one of them out"
+            )
         self.config, self.device = config, device
         self.validation = validation
         self.class_count = len(train.class_names)

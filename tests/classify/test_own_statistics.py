@@ -103,3 +103,14 @@ def test_what_cannot_be_parted_is_refused(tiny_set: ImageSet) -> None:
         train_classifier(tiny_set.side("train"), None, config, progress=False)
     with pytest.raises(InputError, match="cannot part what --mixup"):
         TrainingConfig(synthetic_statistics="own", mixup=0.2)
+
+
+def test_statistics_of_their_own_and_pretrained_weights_exclude_each_other(
+    tiny_set: ImageSet,
+) -> None:
+    """Batch normalisation that keeps the statistics of its weights has none of the batch."""
+    config = TrainingConfig(
+        model="small", steps=1, synthetic_statistics="own", weights="weights.safetensors"
+    )
+    with pytest.raises(InputError, match="no effect with --weights"):
+        train_classifier(tiny_set.side("train"), None, config, progress=False)

@@ -10,7 +10,7 @@ import tyro
 
 from classify.tabular.options import TableOptions
 from classify.training_config import TrainingConfig
-from galaxies.command_line import run_command
+from galaxies.command_line import named_on_command_line, run_command
 from galaxies.errors import InputError
 
 
@@ -90,10 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
 
     def command(config: ClassifyTrain) -> None:
         from classify.train_command import classify_train
 
-        classify_train(config)
+        classify_train(config, named_on_command_line(words))
 
-    return run_command(ClassifyTrain, command, arguments, program="classify-train")
+    return run_command(ClassifyTrain, command, words, program="classify-train")

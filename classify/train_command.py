@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -28,8 +29,14 @@ from galaxies.split import with_split
 from galaxies.table_files import is_table_file
 
 
-def classify_train(config: ClassifyTrain) -> None:
-    """Train, calibrate, test once, and write the checkpoint."""
+def classify_train(config: ClassifyTrain, named: Sequence[str] = ()) -> None:
+    """Train, calibrate, test once, and write the checkpoint.
+
+    Parameters
+    ----------
+    named
+        Fields of ``config`` that were given, for tables, whose defaults differ.
+    """
     if config.list_models:
         for name, words in describe():
             print(f"{name:<20} {words}")
@@ -37,7 +44,7 @@ def classify_train(config: ClassifyTrain) -> None:
     if is_table_file(config.data):
         from classify.tabular.train_command import classify_train_table
 
-        classify_train_table(config)
+        classify_train_table(config, named)
         return
     if config.dry_run:
         _dry_run(config)

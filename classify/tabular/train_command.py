@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,15 +40,20 @@ TABLE_BATCH, TABLE_RATE = 256, 1e-3
 """Of dense networks, where ``--batch-size`` and ``--learning-rate`` are not given."""
 
 _IMAGE_ONLY = (
-    "loss", "label_smoothing", "retrain_head_steps", "augment", "crops", "mixup", "cutmix",
-    "synthetic", "weights", "ensemble",
+    "steps", "weight_decay", "schedule", "dropout", "loss", "focal_gamma", "logit_adjustment_tau",
+    "label_smoothing", "retrain_head_steps", "symmetries", "augment", "augment_strength", "crops",
+    "mixup", "cutmix", "synthetic", "synthetic_share", "synthetic_until", "synthetic_weight",
+    "synthetic_statistics", "weights", "transfer", "layer_decay", "best_by", "validate_every",
+    "patience", "precision", "ensemble", "combine", "examples", "tensorboard", "size", "channels",
+    "classes",
 )  # fmt: skip
+"""What would change nothing."""
 
 
-def classify_train_table(config: "ClassifyTrain") -> None:
-    """Train, calibrate, test once, and write the checkpoint."""
-    _refuse_image_flags(config)
-    training = table_training(config)
+def classify_train_table(config: "ClassifyTrain", named: Sequence[str] = ()) -> None:
+    """Train, calibrate, test once, and write the checkpoint; ``named`` as in `table_training`."""
+    _refuse_image_flags(config, named)
+    training = table_training(config, named)
     if config.dry_run:
         _dry_run(config, training)
         return
@@ -70,11 +76,22 @@ def _columns(config: "ClassifyTrain") -> TableColumns:
     return columns_of(config.table, colours=config.table.features == "colours")
 
 
-def table_training(config: "ClassifyTrain") -> TableTraining:
-    """The training configuration of a table."""
+def table_training(config: "ClassifyTrain", named: Sequence[str] = ()) -> TableTraining:
+    """The training configuration of a table.
+
+    Parameters
+    ----------
+    named
+        Fields of ``config`` that were given. The others that still have the default for images
+        take that for tables.
+    """
     unset = TrainingConfig()
-    rate = config.learning_rate if config.learning_rate != unset.learning_rate else TABLE_RATE
-    batch = config.batch_size if config.batch_size != unset.batch_size else TABLE_BATCH
+
+    def given(name: str) -> bool:
+        return name in named or getattr(config, name) != getattr(unset, name)
+
+    rate = config.learning_rate if given("learning_rate") else TABLE_RATE
+    batch = config.batch_size if given("batch_size") else TABLE_BATCH
     return TableTraining(
         model=config.model,
         balance=config.balance if config.table.resample == "none" else "none",
@@ -237,9 +254,13 @@ def _dry_run(config: "ClassifyTrain", training: TableTraining) -> None:
         )
 
 
-def _refuse_image_flags(config: "ClassifyTrain") -> None:
+def _refuse_image_flags(config: "ClassifyTrain", named: Sequence[str]) -> None:
     unset = type(config)()
-    wrong = [name for name in _IMAGE_ONLY if getattr(config, name) != getattr(unset, name)]
+    wrong = [
+        name
+        for name in _IMAGE_ONLY
+        if name in named or getattr(config, name) != getattr(unset, name)
+    ]
     if wrong:
         flags = ", ".join("--" + name.replace("_", "-") for name in wrong)
         raise InputError(f"{flags}: of no use for a table; leave it out")

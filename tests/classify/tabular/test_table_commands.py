@@ -159,6 +159,8 @@ def test_flags_that_cut_images_are_refused_for_a_table(
     [
         (["--model", "small"], "models for tables are"),
         (["--model", "random-forest", "--mixup", "0.2"], "--mixup: of no use for a table"),
+        (["--model", "svm", "--steps", "800"], "--steps: of no use for a table"),
+        (["--model", "svm", "--patience", "3", "--tensorboard"], "--patience, --tensorboard: of"),
         (["--model", "svm", "--class-column", "kind"], "has no column 'kind'"),
         (["--model", "svm", "--columns", "u", "redshift"], "--allow-column redshift"),
         (["--model", "svm", "--bayesian", "laplace"], "needs a dense network"),
@@ -185,6 +187,25 @@ def test_a_table_without_the_features_is_refused(
     other.write_text("u,g\n20,19\n21,20\n")
     assert predict([str(checkpoint), str(other)]) == 2
     assert "needs the columns u, g, r" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "batch", "rate"),
+    [
+        ([], 256, 0.001),
+        (["--batch-size", "64", "--learning-rate=0.002"], 64, 0.002),  # the defaults for images
+        (["--batch_size", "32", "--learning-rate", "0.01"], 32, 0.01),
+    ],
+    ids=str,
+)
+def test_a_dense_network_trains_as_it_is_told(
+    arguments: list[str], batch: int, rate: float, survey: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    words = ["--data", str(survey), "--model", "dense-small", "--epochs", "1", "--out", str(out)]
+    assert train([*words, *arguments]) == 0
+    dense = json.loads((out / "config.json").read_text())["training"]["dense"]
+    assert (dense["batch_size"], dense["learning_rate"]) == (batch, rate)
 
 
 def test_dry_run_counts_the_dense_network(survey: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -91,7 +91,7 @@ def prepare(config: TrainConfig, images: ImageSet) -> Preparation:
         raise InputError("the set is synthetic: a generator learns from real images only")
     parts = resolve_parts(config.recipe, config)
     _refuse_late_class(parts, config.size)
-    _refuse_broken_groups(parts, config.batch_size)
+    refuse_broken_groups(parts, config.batch_size)
     width = config.width or default_width(config.recipe, choose_device(config.device).type)
     side = images.side("train")
     counts = side.counts()
@@ -184,7 +184,7 @@ def _refuse_late_class(parts: Parts, size: int) -> None:
         )
 
 
-def _refuse_broken_groups(parts: Parts, batch_size: int) -> None:
+def refuse_broken_groups(parts: Parts, batch_size: int) -> None:
     """A batch that four does not divide trains on other groups than it is watched with."""
     if parts.minibatch_deviation and batch_size % MinibatchDeviation.GROUP:
         raise InputError(

@@ -22,7 +22,7 @@ from classify.experiment.checks import (
 )
 from classify.experiment.cli import ExperimentConfig
 from classify.experiment.division import Division, Setting
-from classify.experiment.generator_parts import parse_parts
+from classify.experiment.generator_parts import refuse_unfit_generators
 from classify.experiment.laboratory import Laboratory
 from classify.experiment.opening import UNITS_FILE, defaults_of, is_table, open_experiment
 from classify.experiment.pictures import collect_pictures
@@ -101,7 +101,7 @@ def run(
     opened = open_experiment(config, build)
     laboratory = opened.laboratory
     folder = opened.folder
-    parse_parts(config.gan_parts, config.gan_recipe)  # refuses before anything is trained
+    refuse_unfit_generators(config.gan_recipe, config.gan_parts, config.gan_batch_size)
     arms = usable_arms(_arms_of(config, opened.arms), laboratory)
     keeps: list[int | None] = [config.keep or None, *config.real_count_values()]
     refuse_small(laboratory, arms, keeps)

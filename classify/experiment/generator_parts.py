@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from galaxies.errors import InputError
+from gan.preparation import refuse_broken_groups
 from gan.recipes import RECIPES, PartChoices, RecipeName, resolve_parts
 
 
@@ -30,6 +31,15 @@ def parse_parts(words: Sequence[str], recipe: RecipeName) -> dict[str, Any]:
         found[name] = _value(name, text, getattr(RECIPES[recipe], name))
     resolve_parts(recipe, PartChoices(**found))
     return found
+
+
+def refuse_unfit_generators(recipe: RecipeName, words: Sequence[str], batch_size: int) -> None:
+    """Refuse parts or a batch size with which no generator of a fold could be trained."""
+    parts = resolve_parts(recipe, PartChoices(**parse_parts(words, recipe)))
+    try:
+        refuse_broken_groups(parts, batch_size)
+    except InputError as error:
+        raise InputError(f"generators of folds (--gan-batch-size, --gan-parts): {error}") from None
 
 
 def _value(name: str, text: str, example: Any) -> Any:

@@ -1,6 +1,6 @@
 import pytest
 
-from classify.experiment.generator_parts import parse_parts
+from classify.experiment.generator_parts import parse_parts, refuse_unfit_generators
 from galaxies.errors import InputError
 
 
@@ -33,3 +33,10 @@ def test_words_become_values_of_their_types() -> None:
 def test_what_does_not_fit_is_one_line(word: str, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         parse_parts([word], "tail")
+
+
+def test_a_batch_that_breaks_the_groups_is_refused_before_anything_trains() -> None:
+    with pytest.raises(InputError, match="--gan-batch-size.* no multiple of 4"):
+        refuse_unfit_generators("tail", (), 50)
+    refuse_unfit_generators("tail", ("minibatch_deviation=False",), 50)
+    refuse_unfit_generators("dcgan", (), 50)

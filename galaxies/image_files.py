@@ -10,10 +10,11 @@ import io
 import os
 import warnings
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -86,17 +87,20 @@ def list_image_files(folder: Path, *, recursive: bool = False) -> list[Path]:
     Raises
     ------
     InputError
-        If there is none: says what was found instead, also below the folder.
+        If there is none: says what was found instead, also below the folder; or if a folder
+        below cannot be read.
     """
     if not folder.is_dir():
         raise InputError(f"{folder} {'is not a folder' if folder.exists() else 'does not exist'}")
-    below = sorted(
-        Path(root) / name
-        for root, _, names in os.walk(folder)
-        for name in names
-        if is_image_file(name)
+    here = sorted(
+        path for path in folder.iterdir() if is_image_file(path.name) and not path.is_dir()
     )
-    found = below if recursive else [path for path in below if path.parent == folder]
+    if here and not recursive:
+        return here
+    below = sorted(
+        Path(root) / name for root, names in _walk(folder) for name in names if is_image_file(name)
+    )
+    found = below if recursive else here
     if not found:
         others = sum(1 for path in folder.iterdir() if path.is_file())
         raise InputError(
@@ -105,6 +109,23 @@ def list_image_files(folder: Path, *, recursive: bool = False) -> list[Path]:
             + ("; pass --recursive to take those below" if below else "")
         )
     return found
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """Folders with the names of their files; links to folders are followed, each folder once."""
+
+    def refuse(error: OSError) -> NoReturn:
+        raise InputError(f"{error.filename} cannot be read ({error.strerror})")
+
+    seen: set[tuple[int, int]] = set()
+    for root, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
+        place = Path(root).stat()
+        if (place.st_dev, place.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((place.st_dev, place.st_ino))
+        folders.sort()
+        yield root, names
 
 
 def is_image_file(name: str) -> bool:

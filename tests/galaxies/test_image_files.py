@@ -1,10 +1,13 @@
 """Decoding by the stated rules: nothing is clipped, cut or guessed without a word."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from galaxies.eight_bits import to_eight_bits
+from galaxies.errors import InputError
 from galaxies.image_files import (
     BadImageError,
     Decoding,
@@ -171,3 +174,31 @@ def test_crop_larger_than_the_picture_and_non_square_are_refused(tmp_path, make_
         decode_image(tmp_path / "a.png", "a", Decoding(crop=35))
     with pytest.raises(BadImageError, match="30x40, not square; pass --crop"):
         decode_image(tmp_path / "a.png", "a", Decoding(size=16))
+
+
+def test_links_to_folders_are_followed_and_each_folder_is_taken_once(tmp_path, make_picture):
+    for name in ("a", "elsewhere"):
+        (tmp_path / name).mkdir()
+        make_picture(1).save(tmp_path / name / "0.png")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    (root / "again").symlink_to(root)
+    found = list_image_files(root, recursive=True)
+    assert [path.relative_to(root).as_posix() for path in found] == ["linked/0.png"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, make_picture, monkeypatch):
+    (tmp_path / "a" / "shut").mkdir(parents=True)
+    make_picture(1).save(tmp_path / "a" / "0.png")
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=r"shut cannot be read \(Permission denied\)"):
+        list_image_files(tmp_path, recursive=True)
+    assert [path.name for path in list_image_files(tmp_path / "a")] == ["0.png"]

@@ -17,7 +17,7 @@ from gan.networks import MinibatchDeviation, check_size
 from gan.overfitting import HeldOutImages, has_held_out_images
 from gan.recipes import SIGN_TARGET, Parts, resolve_parts
 from gan.step import Schedule, TrainingStep
-from gan.training_config import TrainConfig, default_width
+from gan.training_config import TrainConfig, default_size, default_width
 from gan.training_data import LEAST_IMAGES, prepare_training_data, resize_set
 
 
@@ -80,7 +80,8 @@ def prepare(config: TrainConfig, images: ImageSet) -> Preparation:
     InputError
         One line: an unknown class, too few images, a size that cannot be made.
     """
-    check_size(config.size)
+    size = config.size or default_size(images.size)
+    check_size(size)
     if not config.classes:
         listed = ", ".join(f"{i} {name}" for i, name in enumerate(images.class_names))
         raise InputError(f"name the class to make with --class; the classes are: {listed}")
@@ -90,7 +91,7 @@ def prepare(config: TrainConfig, images: ImageSet) -> Preparation:
     if images.is_synthetic:
         raise InputError("the set is synthetic: a generator learns from real images only")
     parts = resolve_parts(config.recipe, config)
-    _refuse_late_class(parts, config.size)
+    _refuse_late_class(parts, size)
     refuse_broken_groups(parts, config.batch_size)
     width = config.width or default_width(config.recipe, choose_device(config.device).type)
     side = images.side("train")
@@ -105,17 +106,17 @@ def prepare(config: TrainConfig, images: ImageSet) -> Preparation:
     made = chosen if config.scope == "class" else present
     train = _of_classes(side, made)
     fingerprints = train.fingerprints().tolist()
-    sized_train = _sized(train, config.size)
+    sized_train = _sized(train, size)
     has_validation = images.split is not None and bool((images.split == 1).any())
     held_out = images.side("validation") if has_validation else None
     validation = None if held_out is None else _of_classes(held_out, made)
-    validation = _sized(validation, config.size) if validation else None
+    validation = _sized(validation, size) if validation else None
     judge_train, judge_validation = sized_train, validation
     judged = made
     if made != present and config.judge != "none" and held_out is not None:
         judged = present
-        judge_train = _sized(_of_classes(side, judged), config.size)
-        judge_validation = _sized(_of_classes(held_out, judged), config.size)
+        judge_train = _sized(_of_classes(side, judged), size)
+        judge_validation = _sized(_of_classes(held_out, judged), size)
     if _watches_held_out(parts) and not has_held_out_images(validation, made):
         if config.augment_watch == "held-out":
             raise InputError(
@@ -151,7 +152,7 @@ def prepare(config: TrainConfig, images: ImageSet) -> Preparation:
             if config.scope == "all" and index not in present
         },
         parts=parts,
-        shape=NetworkShape(len(made), images.channels, config.size, width),
+        shape=NetworkShape(len(made), images.channels, size, width),
         schedule=Schedule(
             int(parts.condition_from * config.steps), int(parts.condition_full * config.steps)
         ),

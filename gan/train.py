@@ -13,7 +13,7 @@ from galaxies.command_line import (
     warn,
 )
 from galaxies.errors import InputError
-from gan.training_config import TrainConfig, default_width
+from gan.training_config import TrainConfig, default_size, default_width
 
 
 def run(config: TrainConfig, words: Sequence[str] = ()) -> None:
@@ -36,14 +36,15 @@ def run(config: TrainConfig, words: Sequence[str] = ()) -> None:
             width = default_width(config.recipe, processes.device.type)
             config = dataclasses.replace(config, width=width)
         images = with_split(open_image_set(config.data))
+        size = config.size or default_size(images.size)
+        config = dataclasses.replace(config, size=size)
         preparation = prepare(config, images)
-        if preparation.data.size_before != config.size and processes.leads:
+        if images.size != size and processes.leads:
             print(
-                f"resizing images from {preparation.data.size_before} to {config.size} pixels "
-                "with antialiasing",
+                f"resizing images from {images.size} to {size} pixels with antialiasing",
                 file=sys.stderr,
             )
-            _warn_of_enlargement(config, preparation.data.size_before)
+            _warn_of_enlargement(config.data, images.size, size)
         folder = config.out or default_folder(config, preparation.data)
         if config.dry_run:
             report = describe_dry_run(preparation, config, processes.device)
@@ -80,16 +81,16 @@ def _with_stored_settings(config: TrainConfig, words: Sequence[str]) -> TrainCon
     return stored_config(config, named, folder)
 
 
-def _warn_of_enlargement(config: TrainConfig, size_before: int) -> None:
+def _warn_of_enlargement(data: str, size_before: int, size: int) -> None:
     from galaxies.sources import SIMULATED
 
-    if size_before >= config.size:
+    if size_before >= size:
         return
-    advice = f"--size {size_before} trains on all that the images show"
-    if config.data == SIMULATED:
-        advice = f"galaxy-set simulate survey.h5 --size {config.size} makes images that have it"
+    advice = f"--size {default_size(size_before)} costs less and shows as much"
+    if data == SIMULATED:
+        advice = f"galaxy-set simulate survey.h5 --size {size} makes images that have it"
     warn(
-        f"images of {size_before} pixels are enlarged to {config.size}, which adds no detail: the "
+        f"images of {size_before} pixels are enlarged to {size}, which adds no detail: the "
         f"generator will learn blurred images; {advice}"
     )
 

@@ -29,8 +29,9 @@ class RunChoices:
     """Steps of both networks."""
     batch_size: int = 64
     """Images per step, over all processes together."""
-    size: int = 64
-    """Side of the generated images: 32, 64, 128 or 256; a set of another size is resized."""
+    size: int | None = None
+    """Side of the generated images: 32, 64, 128 or 256; a set of another size is resized. Default
+    64, or 32 for a set of smaller images."""
     width: float | None = None
     """Factor on the channels of both networks: the cost grows with its square. Default 1; for
     `tail` on a CPU 0.25, which is several times faster and makes good images in an hour."""
@@ -99,6 +100,11 @@ class TrainConfig(PartChoices, RunChoices):
 
 
 CPU_WIDTH = 0.25
+
+
+def default_size(size_of_images: int) -> int:
+    """64 pixels, or 32 where the images have fewer: an enlargement adds no detail."""
+    return 64 if size_of_images >= 64 else 32
 
 
 def default_width(recipe: RecipeName, device_type: str) -> float:

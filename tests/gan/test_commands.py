@@ -6,12 +6,14 @@ import pytest
 import torch
 from PIL import Image
 
+from galaxies.hdf5 import write_hdf5
 from galaxies.sources import open_image_set
 from gan import trial
 from gan.generate import main as generate_main
 from gan.preparation import prepare
 from gan.train import main as train_main
 from gan.training_config import CPU_WIDTH
+from gan.training_data import resize_set
 
 QUICK = ["--size", "32", "--width", "0.05", "--batch-size", "8", "--steps", "4"]
 QUICK += ["--log-every", "2", "--evaluate-every", "4"]
@@ -67,6 +69,19 @@ def test_an_enlargement_is_warned_of(size, said, tiny_set_path, capsys, monkeypa
     assert "resizing images from 64" in told
     assert said in told
     assert ("enlarged" in told) == bool(said)
+
+
+def test_small_images_are_not_enlarged_unless_asked(tiny_set, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(trial, "describe_dry_run", lambda preparation, *_: preparation.shape.size)
+    monkeypatch.setattr("gan.train._print_dry_run", lambda config, size, folder: print(size))
+    for side, made in ((64, 64), (32, 32)):
+        path = tmp_path / f"{side}.h5"
+        write_hdf5(resize_set(tiny_set, side), path)
+        words = ["--data", str(path), "--class", "0", "--dry-run", "--device", "cpu"]
+        assert train_main(words) == 0
+        told = capsys.readouterr()
+        assert told.out.strip() == str(made)
+        assert "enlarged" not in told.err
 
 
 def test_resuming_needs_no_flag_but_the_folder(run_folder, capsys):

@@ -2,11 +2,11 @@
 
 import numpy as np
 import torch
-from torch import nn
 
 from classify.classifier import TrainedClassifier
-from classify.determinism import derived_seed, isolated_randomness
+from classify.dropout_masks import dropout_layers, thinned
 from classify.ensemble import Ensemble
+from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 from galaxies.symmetry import SYMMETRIES, all_symmetries, is_mirrored, mirror_permutation
 
@@ -33,38 +33,24 @@ def dropout_samples(
 ) -> torch.Tensor:
     """Probabilities (samples, n, K) with dropout on, Gal & Ghahramani 2016 (arXiv:1506.02142).
 
-    Normalisation layers stay in evaluation mode. A network without dropout gives the same answer
-    every time.
+    Each sample is one thinned network that sees every image; see `classify.dropout_masks`.
+
+    Raises
+    ------
+    InputError
+        If the network drops nothing: every sample would be the same answer.
     """
     network = classifier.network
-    drops = [m for m in network.modules() if isinstance(m, nn.modules.dropout._DropoutNd)]
+    if not dropout_layers(network):
+        raise InputError(
+            f"dropout samples need dropout, and this {classifier.specification.name} has none: all "
+            "samples would agree, which says nothing of how sure it is"
+        )
     draws = []
-    evaluate = network.eval
     for sample in range(samples):
-        with isolated_randomness(derived_seed(seed, "dropout sample", sample), classifier.device):
-            evaluate()
-            for drop in drops:
-                drop.train()
-            try:
-                draws.append(_logits_as_they_are(classifier, images))
-            finally:
-                evaluate()
+        with thinned(network, seed, sample):
+            draws.append(classifier.logits(images))
     return torch.stack([classifier.probabilities_of(logits) for logits in draws])
-
-
-def _logits_as_they_are(
-    classifier: TrainedClassifier, images: ImageSet | torch.Tensor
-) -> torch.Tensor:
-    """Logits without switching the network to evaluation mode first."""
-    classifier.refuse_other_images(images)
-    parts = []
-    step = 256
-    for start in range(0, len(images), step):
-        rows = np.arange(start, min(start + step, len(images)))
-        pixels = images.read(rows) if isinstance(images, ImageSet) else images[rows]
-        with torch.no_grad():
-            parts.append(classifier.network(classifier.network_input(pixels)).float().cpu())
-    return torch.cat(parts)
 
 
 def disagreement(draws: torch.Tensor) -> np.ndarray:

@@ -15,9 +15,9 @@ from classify.balance import class_weights
 from classify.determinism import (
     derived_seed,
     generator_for,
-    isolated_randomness,
     numpy_generator_for,
 )
+from classify.dropout_masks import thinned
 from classify.networks.network import Network, count_parameters
 from classify.tabular import algorithms
 from classify.tabular.checkpoint_kind import TABLE_KIND, is_table_checkpoint
@@ -160,13 +160,11 @@ class TableClassifier:
         if self.last_layer is not None:
             return mean_probabilities(self.last_layer, penultimate_of(self.network, scaled)).numpy()
         if self.config.bayesian == "mc-dropout":
-            with isolated_randomness(derived_seed(self.config.seed, "dropout passes")):
-                self.network.train()
-                passes = [
-                    torch.softmax(logits_of(self.network, scaled).double(), dim=1)
-                    for _ in range(DROPOUT_PASSES)
-                ]
-                self.network.eval()
+            passes = []
+            for draw in range(DROPOUT_PASSES):
+                with thinned(self.network.eval(), self.config.seed, draw):
+                    logits = logits_of(self.network, scaled)
+                passes.append(torch.softmax(logits.double(), dim=1))
             return torch.stack(passes).mean(dim=0).numpy()
         self.network.eval()
         return torch.softmax(logits_of(self.network, scaled).double(), dim=1).numpy()

@@ -101,6 +101,8 @@ def test_posteriors_are_less_sure_far_away_and_survive_the_checkpoint(
     save_table_classifier(posterior, tmp_path / "checkpoint")  # type: ignore[arg-type]
     again = load_table_classifier(tmp_path / "checkpoint").probabilities(test)
     np.testing.assert_array_equal(again, found)
+    alone = [posterior.probabilities(test.features[[row]]) for row in range(3)]  # type: ignore[attr-defined]
+    np.testing.assert_allclose(np.concatenate(alone), found[:3], atol=1e-6)
     if bayesian == "laplace":
         far = np.random.default_rng(0).normal(0, 8, (200, 4))
         confidence = [c.probabilities(far).max(axis=1).mean() for c in (posterior, plain)]  # type: ignore[attr-defined]

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import os
 import queue
 import threading
 import zipfile
@@ -16,6 +15,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 
+from galaxies.device import cores
 from galaxies.errors import InputError
 from galaxies.image_files import BadImageError, Decoding, decode_image
 from galaxies.image_set import ImageSet
@@ -164,7 +164,7 @@ class LooseImages:
         InputError
             If files are bad and may not be skipped: names every one of the whole source.
         """
-        with self._reader() as read, ThreadPoolExecutor(_cores()) as pool:
+        with self._reader() as read, ThreadPoolExecutor(cores()) as pool:
             for start in range(0, len(self.files), size):
                 rows = range(start, min(start + size, len(self.files)))
                 decoded = dict(zip(rows, pool.map(self._attempt(read), rows), strict=True))
@@ -186,7 +186,7 @@ class LooseImages:
                 content = f"unreadable: {type(error).__name__}".encode()
             return hashlib.blake2b(content, digest_size=32).digest()
 
-        with self._reader() as read, ThreadPoolExecutor(_cores()) as pool:
+        with self._reader() as read, ThreadPoolExecutor(cores()) as pool:
             for part in pool.map(of, range(len(self.files))):
                 total.update(part)
         return total.hexdigest()
@@ -194,7 +194,7 @@ class LooseImages:
     def bad_rows(self) -> np.ndarray:
         """Rows that cannot be used, after one look at all files."""
         if not self.looked:
-            with self._reader() as read, ThreadPoolExecutor(_cores()) as pool:
+            with self._reader() as read, ThreadPoolExecutor(cores()) as pool:
                 for row, image in enumerate(pool.map(self._attempt(read), range(len(self)))):
                     if isinstance(image, str):
                         self.bad[row] = image
@@ -209,7 +209,7 @@ class LooseImages:
         InputError
             If their shapes differ.
         """
-        with self._reader() as read, ThreadPoolExecutor(_cores()) as pool:
+        with self._reader() as read, ThreadPoolExecutor(cores()) as pool:
             decoded = dict(enumerate(pool.map(self._attempt(read), (int(r) for r in rows))))
         wrong = [image for image in decoded.values() if isinstance(image, str)]
         if wrong:
@@ -355,7 +355,3 @@ def ahead(items: Iterator[Item], depth: int = _BATCHES_AHEAD) -> Iterator[Item]:
 
 def _stack(images: list[np.ndarray]) -> torch.Tensor:
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,10 +1,17 @@
-"""The device that a flag asks for."""
+"""The device that a flag asks for, and the processor cores of this process."""
 
 import os
 
 import torch
 
 from galaxies.errors import InputError
+
+
+def cores() -> int:
+    """Processor cores that this process may use, where the system tells; else all there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def choose_device(name: str) -> torch.device:

@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from galaxies.device import cores
 from galaxies.eight_bits import bits_per_channel, to_eight_bits
 from galaxies.errors import InputError
 from galaxies.resize import crop_box
@@ -188,7 +189,7 @@ def read_headers(paths: Sequence[Path]) -> list[Header | BadImageError]:
         except BadImageError as error:
             return error
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(_cores()) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(cores()) as pool:
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         return list(pool.map(attempt, paths))
 
@@ -213,7 +214,7 @@ def channels_of(paths: Sequence[Path], headers: Sequence[Header | BadImageError]
         return pixels.shape[2] == 3 and bool((pixels != pixels[..., :1]).any())
 
     window = 1
-    with ThreadPoolExecutor(_cores()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         while candidates:
             if any(pool.map(shows_colour, candidates[:window])):
                 return 3
@@ -301,7 +302,7 @@ def decode_all(
     InputError
         If files are bad and ``skip_bad`` is false: one line that names every one.
     """
-    workers = workers or _cores()
+    workers = workers or cores()
     bad: dict[int, str] = {}
 
     def attempt(index: int) -> np.ndarray | str:
@@ -371,10 +372,6 @@ def encode_png(pixels: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))
 
 
 def _reason(error: BaseException) -> str:

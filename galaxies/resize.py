@@ -1,6 +1,5 @@
 """Central crop and antialiased resize of arrays, by the rule that image files follow."""
 
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from galaxies.device import cores
 from galaxies.errors import InputError
 from galaxies.image_set import BLOCK_BYTES, PixelStore
 
@@ -107,7 +107,6 @@ def crop_and_resize(
             plane = Image.fromarray(planes[row])
             resized[row] = np.asarray(plane.resize((size, size), Image.Resampling.BICUBIC))
 
-    cores = len(os.sched_getaffinity(0))
-    with ThreadPoolExecutor(cores) as pool:
-        list(pool.map(resize, np.array_split(np.arange(len(planes)), 4 * cores)))
+    with ThreadPoolExecutor(cores()) as pool:
+        list(pool.map(resize, np.array_split(np.arange(len(planes)), 4 * cores())))
     return torch.from_numpy(resized.reshape(count, channels, size, size))

@@ -4,7 +4,6 @@ Every image has its own random stream, spawned from the seed by its position, so
 neither on the number of workers nor on their order.
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from tqdm import tqdm
 
 from galaxies.atomic import refuse_existing
+from galaxies.device import cores
 from galaxies.errors import InputError
 from galaxies.hdf5 import read_hdf5, write_hdf5
 from galaxies.image_set import ImageSet, PixelsInMemory
@@ -146,9 +146,7 @@ def _render_all(
     images = np.empty((len(labels), 3, size, size), np.uint8)
     features = np.empty((len(labels), len(FEATURES)), np.float32)
     batches = [range(i, min(i + _BATCH, len(labels))) for i in range(0, len(labels), _BATCH)]
-    pool = Parallel(
-        n_jobs=workers or len(os.sched_getaffinity(0)), return_as="generator", max_nbytes=None
-    )
+    pool = Parallel(n_jobs=workers or cores(), return_as="generator", max_nbytes=None)
     tasks = (
         delayed(render_batch)([names[labels[i]] for i in batch], [streams[i] for i in batch], size)
         for batch in batches

@@ -339,15 +339,13 @@ def _arms_of(config: ExperimentConfig, vocabulary: ArmVocabulary) -> list[Arm]:
 
 
 def _workers(config: ExperimentConfig, setting: Setting) -> int:
-    import os
+    from galaxies.device import cores
 
     if config.workers:
         return config.workers
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    cores = cores or 1
     if setting.device != "cpu":
-        return max(1, min(WORKERS_ON_GPU, cores // 2))
-    return max(1, cores // setting.threads)
+        return max(1, min(WORKERS_ON_GPU, cores() // 2))
+    return max(1, cores() // setting.threads)
 
 
 def _with_late_arms(

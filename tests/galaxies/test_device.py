@@ -1,7 +1,9 @@
+import os
+
 import pytest
 import torch
 
-from galaxies.device import choose_device
+from galaxies.device import choose_device, cores
 from galaxies.errors import InputError
 
 
@@ -37,3 +39,12 @@ def test_a_gpu_is_taken_by_number_or_by_rank(two_gpus, monkeypatch):
 def test_other_words_are_refused(no_gpu, name):
     with pytest.raises(InputError, match="--device"):
         choose_device(name)
+
+
+def test_cores_are_counted_where_the_system_knows_no_affinity(monkeypatch):
+    assert 1 <= cores() <= (os.cpu_count() or 1)
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    assert cores() == 6
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert cores() == 1

@@ -146,6 +146,8 @@ def answered_batches(
             answers = service.predict_pixels(names, batch.pixels, questions)
             if folder is not None:
                 _write_evidence(answers, batch, service, folder, start=done)
+                # All answers are kept to the end; their maps would fill the memory.
+                answers = [dataclasses.replace(answer, evidence=None) for answer in answers]
         done += len(answers)
         labels = [item.label for item in batch.items]
         yield AnsweredBatch(answers, labels, [reason for _, reason in batch.bad])

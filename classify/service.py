@@ -287,6 +287,8 @@ class ClassifierService:
         if isinstance(self.classifier, TrainedClassifier):
             return grad_cam(self.classifier, pixels, classes)
         maps = [grad_cam(member, pixels, classes) for member in self.classifier.members]
+        if len({of_member.shape for of_member in maps}) > 1:  # members may see other --crops
+            maps = [_laid_over_centre(of_member, pixels.shape[-1]) for of_member in maps]
         return np.mean(maps, axis=0)
 
     def _nearest(self, pixels: torch.Tensor, asked: Questions) -> "_Nearest | None":
@@ -325,6 +327,13 @@ class _Nearest:
     distance: np.ndarray
     unlike: np.ndarray
     named: list[list[Neighbour]]
+
+
+def _laid_over_centre(maps: np.ndarray, side: int) -> np.ndarray:
+    """(n, H', H') to (n, side, side), zero where the network saw nothing."""
+    before = (side - maps.shape[-1]) // 2
+    after = side - maps.shape[-1] - before
+    return np.pad(maps, ((0, 0), (before, after), (before, after)))
 
 
 def load_service(

@@ -1,10 +1,9 @@
 """Training images where they are read fastest: on the device, or in their store when too large."""
 
-import os
-
 import numpy as np
 import torch
 
+from classify.free_memory import free_bytes
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 
@@ -52,14 +51,6 @@ class PixelBank:
             if inside.any():
                 pixels[torch.from_numpy(inside)] = image_set.read(wanted[inside] - start)
         return pixels.to(self.device)
-
-
-def free_bytes(device: torch.device) -> int:
-    """Free memory of the device, or of the machine for the CPU."""
-    if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + kept
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _shape(image_set: ImageSet) -> str:

@@ -50,13 +50,13 @@ def forward_apart(
 
 def has_batch_statistics(network: nn.Module) -> bool:
     """Whether a layer normalises by the statistics of its batch."""
-    return any(_keeps_statistics(module) for module in network.modules())
+    return any(keeps_statistics(module) for module in network.modules())
 
 
 @contextlib.contextmanager
 def _still_statistics(network: nn.Module) -> Iterator[None]:
     """Leave the running statistics as they are."""
-    modules = [module for module in network.modules() if _keeps_statistics(module)]
+    modules = [module for module in network.modules() if keeps_statistics(module)]
     before = [module.momentum for module in modules]
     try:
         for module in modules:
@@ -67,5 +67,6 @@ def _still_statistics(network: nn.Module) -> Iterator[None]:
             module.momentum = momentum
 
 
-def _keeps_statistics(module: nn.Module) -> bool:
+def keeps_statistics(module: nn.Module) -> bool:
+    """Whether a layer normalises by its batch in training and by running statistics after it."""
     return hasattr(module, "momentum") and getattr(module, "running_mean", None) is not None

@@ -172,7 +172,7 @@ class _Run:
             self.joint = joint_features_of(train)
             if synthetic is not None and not set(self.joint.names) & set(synthetic.feature_names):
                 synthetic = with_borrowed_features(synthetic, train, config.seed)
-        pretrained = pretrained_weights(config)
+        pretrained = pretrained_weights(config, config.crops or train.size)
         self.specification = NetworkSpecification(
             name=config.model,
             channels=train.channels,
@@ -194,11 +194,15 @@ class _Run:
             raise InputError(
                 f"--synthetic-statistics own: {config.model} has no batch normalisation"
             )
-        self.normalisation: Normalisation = (
-            pretrained.normalisation(config.model, train.channels, train.stretch)
-            if pretrained is not None and is_library_name(config.model)
-            else normalisation_of(train)
-        )
+        expected: Normalisation | None = None
+        if pretrained is not None:
+            expected = pretrained.normalisation(
+                config.model,
+                train.channels,
+                train.stretch,
+                from_library=is_library_name(config.model),
+            )
+        self.normalisation = expected or normalisation_of(train)
         self.bank = PixelBank([train, *([synthetic] if synthetic is not None else [])], device)
         everything = [train.labels, *([synthetic.labels] if synthetic is not None else [])]
         self.real_count = len(train)

@@ -3,6 +3,7 @@
 from torch import nn
 
 from classify.networks.network import Network
+from classify.own_statistics import keeps_statistics
 from classify.training_config import Transfer
 
 
@@ -50,8 +51,7 @@ def frozen_modules(network: Network, *, pretrained: bool = False) -> list[nn.Mod
     batch normalisation keeps the statistics it came with: small batches of other images would
     replace them, and weights whose normalisation was folded away would be undone at once.
     """
-    norms = nn.modules.batchnorm._BatchNorm
-    kept = [m for m in network.modules() if isinstance(m, norms)] if pretrained else []
+    kept = [m for m in network.modules() if keeps_statistics(m)] if pretrained else []
     return kept + [
         block
         for block in [network.trunk, *blocks_of(network)]

@@ -1,5 +1,8 @@
 """Pretrained weights: from a file, or from the hub, into a library's network before it is cut."""
 
+import hashlib
+import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +23,7 @@ from galaxies.pixels import Stretch
 HUB = "imagenet"
 """The value of ``--weights`` that means the hub."""
 
+_OF_DENSE_LAYER = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
 _TENSORFLOW_CLASSES = 1001
 """Heads of TensorFlow's ImageNet networks have one class more, the background."""
 
@@ -34,29 +38,75 @@ class Pretrained:
     source : str
     from_tensorflow : bool
         Padding ``same`` and pixels from -1 to 1, told by a head of 1001 classes.
+    of_checkpoint : Normalisation or None
+        Where the weights are those of a checkpoint of classify-train.
     """
 
     state: dict[str, torch.Tensor]
     source: str
     from_tensorflow: bool
+    of_checkpoint: Normalisation | None = None
 
-    def normalisation(self, model: str, channels: int, stretch: Stretch | None) -> Normalisation:
-        """Scale of the pixels that the weights were trained on."""
+    def normalisation(
+        self, model: str, channels: int, stretch: Stretch | None, *, from_library: bool
+    ) -> Normalisation | None:
+        """Scale of the pixels that the weights were trained on; ``None`` where nothing tells it.
+
+        Parameters
+        ----------
+        channels, stretch
+            Of the images to come. Other channels take the mean over those of the weights.
+        from_library
+            Whether the network is one of torchvision or timm.
+        """
+        if self.of_checkpoint is not None:
+            mean = _for_channels(self.of_checkpoint.mean, channels)
+            return Normalisation(mean, _for_channels(self.of_checkpoint.std, channels), stretch)
+        if not from_library:
+            return None
         if self.from_tensorflow:
             return Normalisation((0.0,) * channels, (1.0,) * channels, stretch)
         mean, std = library_scale(model)
         return normalisation_of_unit_scale(mean, std, channels, stretch)
 
 
-def pretrained_weights(config: TrainingConfig) -> Pretrained | None:
-    """What ``--weights`` names, or ``None``."""
+def pretrained_weights(config: TrainingConfig, size: int | None = None) -> Pretrained | None:
+    """What ``--weights`` names, or ``None``.
+
+    Parameters
+    ----------
+    size
+        Side of the images that the network will see, in pixels, for networks of the hub that are
+        built for one size.
+    """
     if config.weights is None:
         return None
     if config.weights == HUB:
-        return Pretrained(hub_weights(config.model), f"the hub's {config.model}", False)
-    state = read_weights(Path(config.weights))
+        return Pretrained(hub_weights(config.model, size), f"the hub's {config.model}", False)
+    state = _with_names_of_today(read_weights(Path(config.weights)))
     heads = [len(tensor) for name, tensor in state.items() if _is_head_bias(name)]
-    return Pretrained(state, config.weights, _TENSORFLOW_CLASSES in heads)
+    return Pretrained(
+        state,
+        config.weights,
+        _TENSORFLOW_CLASSES in heads,
+        _normalisation_beside(Path(config.weights)),
+    )
+
+
+def _normalisation_beside(weights: Path) -> Normalisation | None:
+    """What the ``config.json`` of a checkpoint says of the weights that stand beside it."""
+    try:
+        description = json.loads((weights.parent / "config.json").read_text(encoding="utf-8"))
+        digest = description["weights_sha256"]
+        scale = description["normalisation"]
+        found = Normalisation(tuple(scale["mean"]), tuple(scale["std"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # not one of ours
+    return found if hashlib.sha256(weights.read_bytes()).hexdigest() == digest else None
+
+
+def _for_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    return values if len(values) == channels else (sum(values) / len(values),) * channels
 
 
 def library_scale(model: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -152,8 +202,22 @@ def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], source: s
     return sorted(fresh)
 
 
-def hub_weights(name: str) -> dict[str, torch.Tensor]:
+def _with_names_of_today(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """State whose dense layers are named as torchvision names them now.
+
+    Its files of DenseNet are older than the rule that no name in a module holds a point.
+    """
+    return {_OF_DENSE_LAYER.sub(r"\1\2", name): tensor for name, tensor in state.items()}
+
+
+def hub_weights(name: str, size: int | None = None) -> dict[str, torch.Tensor]:
     """ImageNet weights of a network by name, from the hub (needs a connection or a cache).
+
+    Parameters
+    ----------
+    size
+        As in `pretrained_weights`; timm resamples what belongs to places, such as the position
+        embedding of a transformer.
 
     Raises
     ------
@@ -166,10 +230,15 @@ def hub_weights(name: str) -> dict[str, torch.Tensor]:
 
             builder = TORCHVISION[name][0]
             chosen = torchvision.models.get_model_weights(builder).DEFAULT
-            return dict(chosen.get_state_dict(progress=False))
+            return _with_names_of_today(dict(chosen.get_state_dict(progress=False)))
         timm = import_timm()
         known = timm_name(name)
-        return dict(timm.create_model(known, pretrained=True).state_dict())
+        of_size = {} if size is None else {"img_size": size}
+        try:
+            network = timm.create_model(known, pretrained=True, **of_size)
+        except TypeError:  # convolutional networks take any size and no argument for it
+            network = timm.create_model(known, pretrained=True)
+        return dict(network.state_dict())
     except InputError:
         raise
     except Exception as error:  # the hub's client raises many kinds

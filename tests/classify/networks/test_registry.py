@@ -1,5 +1,8 @@
 """Networks by name: any size and channels that the architecture allows, and a word otherwise."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -109,6 +112,50 @@ def test_weights_of_the_hub_are_those_of_the_library(monkeypatch: pytest.MonkeyP
     network = build(specification, pretrained=found.state, pretrained_source="the hub")
     own = network.state_dict()
     assert torch.equal(own["trunk.body.conv_stem.weight"], found.state["conv_stem.weight"])
+
+
+def test_weights_of_the_hub_are_made_for_the_size_of_the_images(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A transformer has a position embedding per place, which timm resamples to a given size."""
+    timm = pytest.importorskip("timm")
+    create = timm.create_model
+
+    def create_without_a_download(name: str, pretrained: bool, **options: int) -> torch.nn.Module:
+        return create(name, **options)
+
+    monkeypatch.setattr(timm, "create_model", create_without_a_download)
+    name = "test_vit"  # timm's smallest
+    found = pretrained_weights(TrainingConfig(model=name, weights="imagenet"), 64)
+    assert found is not None
+    monkeypatch.undo()
+    network = build(NetworkSpecification(name, 3, 64, 4), pretrained=found.state)
+    embedding = network.state_dict()["trunk.body.pos_embed"]
+    assert torch.equal(embedding, found.state["pos_embed"])
+
+
+@pytest.mark.parametrize("from_hub", [True, False])
+def test_torchvision_published_densenet_under_older_names(
+    from_hub: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models = pytest.importorskip("torchvision").models
+    torch.manual_seed(0)
+    published = {}
+    for key, tensor in models.densenet121().state_dict().items():
+        if not key.endswith("num_batches_tracked"):
+            published[re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", key)] = tensor
+    assert "features.denseblock1.denselayer1.norm.1.weight" in published
+    weights = str(tmp_path / "densenet121.pth")
+    torch.save(published, weights)
+    if from_hub:
+        kind = type(models.DenseNet121_Weights.DEFAULT)
+        monkeypatch.setattr(kind, "get_state_dict", lambda *_, **__: torch.load(weights))
+    config = TrainingConfig(model="densenet121", weights="imagenet" if from_hub else weights)
+    found = pretrained_weights(config, 64)
+    assert found is not None
+    network = build(NetworkSpecification("densenet121", 3, 64, 4), pretrained=found.state)
+    own = network.state_dict()["trunk.body.features.denseblock1.denselayer1.conv1.weight"]
+    assert torch.equal(own, published["features.denseblock1.denselayer1.conv.1.weight"])
 
 
 @pytest.mark.parametrize("name", ["efficientnetv2-b0", "resnet50"])

@@ -170,7 +170,7 @@ def test_grad_cam_goes_through_the_images_in_parts(monkeypatch: pytest.MonkeyPat
 
 def test_evidence_of_members_that_see_other_crops_is_joined() -> None:
     whole, cut = untrained(), untrained()
-    cut.config = TrainingConfig(crops=13)
+    cut.network, cut.config = Network(Sum(), nn.Linear(1, 3)), TrainingConfig(crops=13)
     service = ClassifierService(Ensemble((whole, cut)), Reference(None, None, None), Path())
     pixels = torch.randint(0, 255, (2, 1, 16, 16), dtype=torch.uint8)
     answer, _ = service.predict_pixels(["a", "b"], pixels, Questions(grad_cam=True))

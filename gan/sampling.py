@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from galaxies.class_names import class_index
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet, PixelsInMemory
 from galaxies.pixels import to_storage
@@ -115,11 +116,10 @@ class LoadedGenerator:
             If it cannot make it; lists those that it can.
         """
         names = self.class_names
-        index = -1
-        if name in names:
-            index = names.index(str(name))
-        elif str(name).isdecimal():
-            index = int(name)
+        try:
+            index = class_index(name, names)
+        except InputError:
+            index = -1
         if index not in self.description.data.made:
             able = ", ".join(f"{i} {names[i]}" for i in self.description.data.made)
             raise InputError(f"this generator cannot make class {name!r}; it makes: {able}")

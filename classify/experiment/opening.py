@@ -22,6 +22,7 @@ from classify.experiment.table_laboratory import (
 )
 from classify.tabular.columns import columns_of
 from classify.tabular.options import TABLE_MODELS, ColumnOptions
+from galaxies.class_names import class_index
 from galaxies.command_line import warn
 from galaxies.device import choose_device
 from galaxies.errors import InputError
@@ -191,17 +192,7 @@ def results_folder(config: ExperimentConfig, class_name: str) -> Path:
 
 def _class_index(table: Table, classes: tuple[str, ...]) -> int:
     """The class named, by name or index; by default the rarest."""
-    names = table.class_names
-    if not classes:
-        return int(np.argmin(table.counts()))
-    wanted = classes[0]
-    if wanted in names:
-        return names.index(wanted)
-    # Where classes are called 10, 2 and 3, "1" is more likely a slip than an index.
-    numbered = any(name.lstrip("-").isdecimal() for name in names)
-    if wanted.isdecimal() and int(wanted) < len(names) and not numbered:
-        return int(wanted)
-    raise InputError(f"there is no class {wanted!r}; the classes are: {', '.join(names)}")
+    return class_index(classes[0], table.class_names) if classes else int(table.counts().argmin())
 
 
 def _allowed(config: ExperimentConfig, crossing: tuple[str, ...], hint: str) -> list[str]:

@@ -28,6 +28,7 @@ from fid.kernel import kernel_distance
 from fid.manifold import precision_recall_density_coverage
 from fid.nearest import nearest_under_symmetries
 from fid.physical_distance import compare_physics
+from fid.physics import flux_scale
 from fid.physics import measure as measure_physics
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
@@ -228,7 +229,12 @@ def _physics(laboratory: Laboratory, real: ImageSet, made: ImageSet) -> dict[str
     """Mean distance of physical properties in real standard deviations, and how many differ."""
     rng = numpy_generator_for(laboratory.setting.seed, "physics")
     try:
-        compared = compare_physics(measure_physics(real.pixels), measure_physics(made.pixels), rng)
+        scale = flux_scale(real.pixels)  # 1 for pictures
+        ours, theirs = (
+            measure_physics(one.pixels if scale == 1 else one.pixels / scale)
+            for one in (made, real)
+        )
+        compared = compare_physics(theirs, ours, rng)
     except InputError:  # too few images with an object
         return {"physics": None, "physics_differing": None}
     distances = np.array([item.distance for item in compared.measurements])

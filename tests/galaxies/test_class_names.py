@@ -18,9 +18,7 @@ def test_numbers_are_in_the_order_of_their_values_and_words_of_their_letters():
     assert class_order(["1e999", "2", "10"]) == ("10", "1e999", "2")
 
 
-def test_a_folder_and_a_table_of_eleven_numbered_classes_keep_the_numbers(
-    tmp_path, make_picture
-):
+def test_a_folder_and_a_table_of_eleven_numbered_classes_keep_the_numbers(tmp_path, make_picture):
     for number in range(11):
         (tmp_path / "in" / str(number)).mkdir(parents=True)
         make_picture(number).save(tmp_path / "in" / str(number) / "a.png")

@@ -36,7 +36,7 @@ def test_what_does_not_fit_is_one_line(word: str, sentence: str) -> None:
 
 
 def test_a_batch_that_breaks_the_groups_is_refused_before_anything_trains() -> None:
-    with pytest.raises(InputError, match="--gan-batch-size.* no multiple of 4"):
+    with pytest.raises(InputError, match=r"--gan-batch-size.* no multiple of 4"):
         refuse_unfit_generators("tail", (), 50)
     refuse_unfit_generators("tail", ("minibatch_deviation=False",), 50)
     refuse_unfit_generators("dcgan", (), 50)

@@ -368,7 +368,7 @@ def test_the_arms_of_a_table_are_named_and_described() -> None:
         ({"steps": 5}, "--steps: of no use for a table"),
         ({"gan": (Path("x"),)}, "--gan: of no use for a table"),
         ({"model": "small"}, "'small' takes no table; models for tables are: logistic"),
-        ({"classes": ("quasar",)}, "there is no class 'quasar'; the classes are: GALAXY, QSO"),
+        ({"classes": ("quasar",)}, "there is no class 'quasar'; the classes are: 0 GALAXY, 1 QSO"),
         ({"arms": "randaugment"}, "there is no arm 'randaugment'"),
         ({"keep": 9999, "folds": 4}, "fewer than the 9999 to keep"),
         ({"keep": 4, "folds": 4, "arms": "gan@1"}, "4 rows of QSO; the generator of arm gan@1"),

@@ -27,7 +27,7 @@ def write_card(
         "",
         f"A conditional GAN (recipe `{description.command['recipe']}`) for "
         f"{description.shape.size}x{description.shape.size} images of "
-        f"{description.shape.channels} channels, trained by `gan-train` of galaxy-augment.",
+        f"{_counted(description.shape.channels, 'channel')}, trained by `gan-train` of galaxy-augment.",
         "",
         *_pictures(rows, best),
         "## Data",
@@ -79,6 +79,10 @@ def write_card(
         "",
     ]
     write_text(folder / CARD, "\n".join(lines))
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _pictures(rows: list[dict[str, Any]], best: dict[str, Any]) -> list[str]:

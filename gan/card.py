@@ -27,7 +27,8 @@ def write_card(
         "",
         f"A conditional GAN (recipe `{description.command['recipe']}`) for "
         f"{description.shape.size}x{description.shape.size} images of "
-        f"{_counted(description.shape.channels, 'channel')}, trained by `gan-train` of galaxy-augment.",
+        f"{_counted(description.shape.channels, 'channel')}, trained by `gan-train` of "
+        "galaxy-augment.",
         "",
         *_pictures(rows, best),
         "## Data",

@@ -213,8 +213,8 @@ def compare(
         return None
     repeats = len(values)
     of_repeats = float(values.var(ddof=1)) / repeats
-    clusters = min(_images_about(side, name, index) for side in (arm, baseline))
-    of_images = max(float(drawn.mean(axis=0).var(ddof=1)), 1 / clusters**2)
+    images, clusters = _images_about((arm, baseline), name, index)
+    of_images = max(float(drawn.mean(axis=0).var(ddof=1)), 1 / images**2)
     parts = [(of_repeats, repeats - 1.0), (of_images, max(1.0, clusters - 1.0))]
     fold_means = _fold_differences(arm, baseline, name, index)
     of_folds, over_folds, freedom = 0.0, None, satterthwaite(parts)
@@ -256,28 +256,32 @@ def compare_in_fold(
     if not np.isfinite(values).all() or drawn.shape[1] < MINIMUM_DRAWS:
         return None
     repeats = len(values)
-    clusters = min(_images_about(side, name, index, inside) for side in (arm, baseline))
+    images, clusters = _images_about((arm, baseline), name, index, inside)
     of_repeats = float(values.var(ddof=1)) / repeats
-    of_images = max(float(drawn.mean(axis=0).var(ddof=1)), 1 / clusters**2)
+    of_images = max(float(drawn.mean(axis=0).var(ddof=1)), 1 / images**2)
     freedom = satterthwaite([(of_repeats, repeats - 1.0), (of_images, max(1.0, clusters - 1.0))])
     error = math.sqrt(of_repeats + of_images)
     return _of_shares(student_estimate(float(values.mean()), error, freedom))
 
 
 def _images_about(
-    arm: ScoredArm, name: str, index: int | None, inside: np.ndarray | None = None
-) -> int:
-    """Images (or groups) whose answers make up the denominator of a measure, at least 1."""
-    among = np.ones(len(arm.labels), dtype=bool) if inside is None else inside
-    clusters = arm.resamples.clusters
-    if index is None:
-        return len(np.unique(clusters[among]))
-    if name.startswith("precision"):
-        calls = called(name, arm.runs, index) & among
-        return max(1, round(float(np.mean([len(np.unique(clusters[row])) for row in calls]))))
-    if name.startswith("false_positive_rate"):
-        return max(1, len(np.unique(clusters[among & (arm.labels != index)])))
-    return max(1, len(np.unique(clusters[among & (arm.labels == index)])))
+    sides: Sequence[ScoredArm], name: str, index: int | None, inside: np.ndarray | None = None
+) -> tuple[int, int]:
+    """Images that make up the denominator of a measure, and units of resampling among them.
+
+    At least 1 each; where sides have different ones, as calls, the smaller number.
+    """
+    labels, clusters = sides[0].labels, sides[0].resamples.clusters
+    among = np.ones(len(labels), dtype=bool) if inside is None else inside
+    if index is not None and name.startswith("precision"):
+        calls = [called(name, side.runs, index) & among for side in sides]
+        images = min(float(np.mean(of_side.sum(axis=1))) for of_side in calls)
+        units = min(np.mean([len(np.unique(clusters[row])) for row in rows]) for rows in calls)
+        return max(1, round(images)), max(1, round(float(units)))
+    if index is not None:
+        negatives = name.startswith("false_positive_rate")
+        among = among & ((labels != index) if negatives else (labels == index))
+    return max(1, int(among.sum())), max(1, len(np.unique(clusters[among])))
 
 
 def _freedom(

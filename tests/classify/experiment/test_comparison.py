@@ -162,6 +162,19 @@ def test_a_measure_of_other_images_has_their_number(rng: np.random.Generator) ->
     assert errors["precision"] == pytest.approx(1 / round(calls))
 
 
+def test_one_image_that_changes_sides_is_one_image_also_in_groups(
+    rng: np.random.Generator,
+) -> None:
+    labels, group = np.repeat([0, 1, 2], 40), np.repeat(np.arange(10), 12).astype(str)
+    resamples = ImageResamples.draw(labels, np.zeros(120, int), group, 50, rng)
+    runs = _runs(rng, 4, 1.0)
+    arm, same = ScoredArm("a", runs, resamples), ScoredArm("b", runs, resamples)
+    result = compare(arm, same, "recall", 0, rng=rng)
+    assert result is not None
+    assert result.estimate.standard_error == pytest.approx(1 / 40)
+    assert result.estimate.degrees_of_freedom == pytest.approx(3)  # four groups hold the class
+
+
 def test_what_a_matched_threshold_reached_is_measured(rng: np.random.Generator) -> None:
     run = _runs(rng, 1, 1.0)[0]
     ones = np.ones((1, 120), np.float32)

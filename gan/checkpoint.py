@@ -202,6 +202,31 @@ def read_weights(folder: Path, step: int | None = None) -> dict[str, Tensor]:
         raise InputError(f"{path} is damaged ({error}); train or copy it anew") from None
 
 
+def run_and_step(path: Path, step: int | None = None) -> tuple[Path, int | None]:
+    """Folder and step of what names a generator: a run, or a file in its ``snapshots/``.
+
+    Parameters
+    ----------
+    path
+        A run's folder, or one of its snapshots, which has its step in its name.
+    step
+        Of a snapshot of that folder; ``None`` for the weights that the run chose.
+
+    Raises
+    ------
+    InputError
+        If ``path`` is a snapshot and ``step`` that of another one.
+    """
+    if not (path.parent.name == SNAPSHOTS and path.suffix == ".safetensors" and path.is_file()):
+        return path, step
+    if not path.stem.isdecimal():
+        raise InputError(f"{path} is no snapshot of gan-train: those are named by their step")
+    own = int(path.stem)
+    if step not in (None, own):
+        raise InputError(f"{path} is the snapshot of step {own}, not of --step {step}")
+    return path.parent.parent, own
+
+
 def snapshot_steps(folder: Path) -> list[int]:
     """Steps of which ``--snapshots`` kept the weights."""
     names = (path.stem for path in (folder / SNAPSHOTS).glob("*.safetensors"))

@@ -25,6 +25,7 @@ from gan.checkpoint import (
     read_description,
     read_training_images,
     read_weights,
+    run_and_step,
     weights_sha256,
 )
 from gan.tail_networks import StyleGenerator
@@ -131,12 +132,21 @@ def load_generator(
 ) -> LoadedGenerator:
     """Load a checkpoint of ``gan-train``, or its snapshot of ``step``; no code in it runs.
 
+    Parameters
+    ----------
+    checkpoint
+        Folder of the run, or a file in its ``snapshots/``.
+    device
+        Where it shall run.
+    step
+        Of a snapshot; without it the weights that the run chose.
+
     Raises
     ------
     InputError
         If it is not a checkpoint, or is damaged.
     """
-    folder = Path(checkpoint)
+    folder, step = run_and_step(Path(checkpoint), step)
     description = read_description(folder)
     tensors = read_weights(folder, step)
     network = build_generator(description.shape, description.parts, torch.Generator())
@@ -256,7 +266,7 @@ def generate_set(
     Parameters
     ----------
     checkpoint
-        Folder of ``gan-train``.
+        Folder of ``gan-train``, or a file in its ``snapshots/``.
     classes
         Names or indices of the training set; without any, the classes that the run was for.
     step

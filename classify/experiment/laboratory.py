@@ -432,8 +432,11 @@ def generate_images(
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a folder looks like a checkpoint of gan-train, not like a set of images."""
-    return path.is_dir() and (path / "config.json").is_file()
+    """Whether a path looks like a checkpoint of gan-train or a snapshot, not like a set."""
+    from gan.checkpoint import run_and_step
+
+    folder, _ = run_and_step(path)
+    return folder.is_dir() and (folder / "config.json").is_file()
 
 
 def _noisy(images: ImageSet, random: np.random.Generator) -> ImageSet:

@@ -23,10 +23,17 @@ Sources = dict[tuple[str, int, int | None], GeneratorSource]
 
 
 def generator_names(checkpoints: Sequence[Path]) -> list[str]:
-    """Short distinct names of checkpoints: the folders' names, numbered where they repeat."""
+    """Short distinct names of checkpoints: those of the folders, numbered where they repeat.
+
+    A snapshot carries its step behind the name of its run.
+    """
+    from gan.checkpoint import run_and_step
+
     names: list[str] = []
     for path in checkpoints:
-        name = path.name.replace("+", "-").replace("@", "-").replace(",", "-").replace(":", "-")
+        folder, step = run_and_step(path)
+        name = folder.name if step is None else f"{folder.name}-step-{step}"
+        name = name.replace("+", "-").replace("@", "-").replace(",", "-").replace(":", "-")
         names.append(name if name not in names else f"{name}-{len(names) + 1}")
     return names
 
@@ -44,16 +51,21 @@ def ready_sources(
     InputError
         If one is not a checkpoint, saw a held-out image, or cannot make what an arm adds.
     """
+    from gan.checkpoint import run_and_step, weights_sha256
+
     ready: list[GeneratorSource] = []
     doubts: list[str | None] = []
     for name, path in zip(generator_names(config.gan), config.gan, strict=True):
         if not is_checkpoint(path):
-            raise InputError(f"{path} is not a checkpoint of gan-train (a folder with config.json)")
+            raise InputError(
+                f"{path} is not a checkpoint of gan-train (a folder with config.json, or a file in "
+                "its snapshots/)"
+            )
         sample = laboratory.generated(str(path), 1, 0)
         _refuse_other_sizes(sample, path, laboratory)
         doubts.append(refuse_leaking(sample, laboratory.image_set))
         _refuse_missing_classes(path, laboratory, arms, keeps)
-        ready.append(GeneratorSource(name, str(path), _file_digest(path / "weights.safetensors")))
+        ready.append(GeneratorSource(name, str(path), weights_sha256(*run_and_step(path))))
     if config.synthetic is not None:
         synthetic = open_image_set(config.synthetic)
         _refuse_other_sizes(synthetic, config.synthetic, laboratory)
@@ -158,10 +170,3 @@ def _needs(
                 if arm.added.every_class:
                     needed = dict(enumerate(at_equal_dose(real, index, own).tolist()))
                 yield arm, {place: count for place, count in needed.items() if count}
-
-
-def _file_digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except FileNotFoundError:
-        raise InputError(f"{path.parent} is not a checkpoint: {path.name} is missing") from None

@@ -407,6 +407,10 @@ def test_snapshots_keep_the_weights_of_every_evaluation(tiny_config, tiny_set, t
     assert not all(torch.equal(early[name], kept[name]) for name in kept)
     made = generate_set(folder, count=2, step=6)
     assert made.provenance["generator"]["step"] == 6
+    file = folder / "snapshots" / "0000006.safetensors"
+    assert torch.equal(generate_set(file, count=2).pixels, made.pixels)
+    with pytest.raises(InputError, match="is the snapshot of step 6, not of --step 12"):
+        load_generator(file, step=12)
     with pytest.raises(InputError, match="no snapshot of step 7; it holds: 6, 12"):
         load_generator(folder, step=7)
 

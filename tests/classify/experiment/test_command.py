@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import hashlib
 import json
 import shutil
 import subprocess
@@ -472,6 +473,22 @@ def test_a_generator_of_other_images_stands_in_the_report(
     assert "nothing shows that it never saw" in (tmp_path / "out" / "report.html").read_text()
     known = _config(blobs_path, tmp_path / "known", checkpoint, arms="plain,gan@1", repeats=3)
     assert command.run(known, build=build)["notes"] == []
+
+
+def test_snapshots_of_one_training_are_generators_of_their_own(
+    blobs_path: Path, checkpoint: Path, tmp_path: Path, build: Build
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(checkpoint, run)
+    (run / "snapshots").mkdir()
+    for step in (50, 100):
+        (run / "snapshots" / f"{step:07d}.safetensors").write_bytes(bytes(step))
+    snapshots = tuple(sorted((run / "snapshots").iterdir()))
+    config = _config(blobs_path, tmp_path / "out", arms="plain,gan@1", repeats=3, gan=snapshots)
+    results = command.run(config, build=build)
+    assert {"gan:run-step-50@1", "gan:run-step-100@1"} <= set(results["arms"])
+    digests = {source["sha256"] for source in results["sources"]}
+    assert digests == {hashlib.sha256(bytes(step)).hexdigest() for step in (50, 100)}
 
 
 def test_sizes_that_do_not_fit_are_refused_before_anything_trains(

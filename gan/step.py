@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn import functional as F
 
 from galaxies.symmetry import is_mirrored, mirror_labels
+from gan.adaptive_augmentation import AdaptiveAugmentation
 from gan.augmentation import DRAWS, augment
 from gan.build import NetworkShape, build_discriminator, build_generator
 from gan.objective import (
@@ -44,28 +44,9 @@ METRICS = (
 
 REAL_TURN = BATCH_DRAWS - 1  # column of the uniforms that turns the real images
 UNIFORMS = BATCH_DRAWS + 2 + 3 * DRAWS
-SIGN_IMAGES = 100_000
-"""Images in which the augmentation probability moves from 0 to 1 where it watches signs."""
-
-WATCH_IMAGES = 1600
-"""Training images between looks at held-out images: a class of fifty images is learnt by heart
-within some ten thousand."""
-
-WATCH_WEIGHT = 0.25
-"""Of a look in the average over looks: one look at a dozen images is uncertain by .1 to .2."""
-
-WATCH_GAIN = 0.5
-"""Move of the probability at one look, per overfitting beyond the dead zone."""
-
-MOST_MOVE = 0.05  # of the probability at one look
-
-DEAD_ZONE = 0.02
-"""Distance from the target within which nothing moves."""
-
 PENALTY_SIDE = 64
 """Side of the images whose gradient penalty is taken as it is."""
 
-MOST_PROBABILITY = 0.85
 EMA_RAMP = 0.05  # the average never looks back further than this share of what was seen
 LECAM_DECAY = 0.99
 
@@ -117,7 +98,6 @@ class TrainingStep:
     ) -> None:
         device = data.pixels.device
         self.parts, self.data, self.schedule = parts, data, schedule
-        self.held_out = held_out
         self.device, self.precision = device, precision
         self.batch_size, self.rank, self.world = batch_size, rank, world
         initial = torch.Generator().manual_seed(seed)
@@ -148,10 +128,7 @@ class TrainingStep:
             "discriminator": list(self.discriminator.parameters()),
         }
         self.step_count = torch.zeros((), device=device, dtype=torch.float64)
-        # One of each class; without held-out images they move as one.
-        self.probability = torch.full((data.classes,), parts.augment_probability, device=device)
-        self.overfitting_average = torch.full((data.classes,), parts.augment_target, device=device)
-        self.mean_sign = torch.full((), parts.augment_target, device=device)
+        self.augmentation = AdaptiveAugmentation(parts, data.classes, batch_size, device, held_out)
         self.lecam_means = torch.zeros(2, device=device)
         self.sums = torch.zeros(len(METRICS), device=device, dtype=torch.float64)
 
@@ -201,7 +178,7 @@ class TrainingStep:
     def _augmented(self, images: Tensor, labels: Tensor, uniforms: Tensor, turn: int) -> Tensor:
         start = BATCH_DRAWS + 2 + turn * DRAWS
         draws = uniforms[:, start : start + DRAWS]
-        probability = self.probability[labels]
+        probability = self.augmentation.probability[labels]
         return augment(images, draws, probability, self.parts.augment, self.data.sky)
 
     @property
@@ -335,10 +312,9 @@ class TrainingStep:
     @torch.no_grad()
     def _observe(self, loss: Tensor, real: Tensor, fake: Tensor, penalty: Tensor) -> None:
         """Sum what is logged, move the running means and the augmentation probability."""
-        parts = self.parts
         # Relativistic logits have no zero of their own: an image is told by its distance from the
         # mean of the other side.
-        relative = parts.loss == "relativistic"
+        relative = self.parts.loss == "relativistic"
         mean_real, mean_fake = self.lecam_means.unbind() if relative else (0.0, 0.0)
         told_real, told_fake = (real - mean_fake).sign(), (fake - mean_real).sign()
         values = torch.stack(
@@ -348,10 +324,7 @@ class TrainingStep:
             distributed.all_reduce(values)
             values = values / self.world
         self.lecam_means.lerp_(values[:2], 1 - LECAM_DECAY)
-        self.mean_sign.lerp_(values[2], 0.05)
-        if parts.augment and parts.augment_target > 0 and self.held_out is None:
-            reach = self.batch_size / SIGN_IMAGES
-            self._move_probability(reach * (self.mean_sign - parts.augment_target).sign())
+        self.augmentation.observe(values[2])
         gained = torch.stack(
             [
                 values[4],
@@ -361,48 +334,27 @@ class TrainingStep:
                 values[2],
                 values[3],
                 penalty.detach(),
-                self.probability.mean(),
+                self.augmentation.probability.mean(),
             ]
         )
         self.sums += gained
 
-    def _move_probability(self, move: Tensor) -> None:
-        self.probability.copy_((self.probability + move).clamp(0, MOST_PROBABILITY))
-
-    @property
-    def steps_between_looks(self) -> int:
-        """Steps of about `WATCH_IMAGES` images together."""
-        return max(1, round(WATCH_IMAGES / self.batch_size))
-
     @torch.no_grad()
     def watch(self, number: int) -> None:
-        """After step ``number`` (from 1): every `steps_between_looks` look at held-out images.
+        """After step ``number`` (from 1): look at held-out images where it is time to.
 
-        Moves the probability of each class in proportion to how far its average over the last
-        looks lies from the target; runs outside the CUDA graph.
+        Runs outside the CUDA graph.
         """
-        if self.held_out is None or number % self.steps_between_looks:
+        if not self.augmentation.is_due(number):
             return
         conditioning = self._conditioning()
         # Relativistic logits have no zero of their own.
         zero = self.lecam_means[1] if self.parts.loss == "relativistic" else 0.0
         self.discriminator.eval()  # spectral norm must not iterate on what it is not trained on
-        measured = self.held_out.overfitting(
-            lambda images, labels: self._judge(images, labels, conditioning) - zero,
-            number // self.steps_between_looks,
+        self.augmentation.look(
+            lambda images, labels: self._judge(images, labels, conditioning) - zero, number
         )
         self.discriminator.train()
-        if is_distributed():  # the last bits of a logit may differ between devices
-            distributed.all_reduce(measured)
-            measured /= self.world
-        self.overfitting_average.lerp_(measured, WATCH_WEIGHT)
-        excess = self.overfitting_average - self.parts.augment_target
-        move = WATCH_GAIN * F.softshrink(excess, DEAD_ZONE)
-        self._move_probability(move.clamp(-MOST_MOVE, MOST_MOVE))
-        # What cannot be watched is too rare to be spared: as much as the most of the others.
-        watched = self.held_out.counts > 0
-        most = self.probability.where(watched, torch.zeros_like(self.probability)).max()
-        self.probability.copy_(torch.where(watched, self.probability, most))
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -425,9 +377,7 @@ class TrainingStep:
         """Every tensor that a later step depends on, by name; they stay in place."""
         named: dict[str, Tensor] = {
             "step_count": self.step_count,
-            "probability": self.probability,
-            "overfitting_average": self.overfitting_average,
-            "mean_sign": self.mean_sign,
+            **self.augmentation.tensors(),
             "lecam_means": self.lecam_means,
             "sums": self.sums,
         }

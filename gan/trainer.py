@@ -383,9 +383,9 @@ class Run:
             **{name: round(value, 6) for name, value in values.items()},
             "images_per_second": round(steps_per_second * self.config.batch_size, 1),
         }
-        if self.step.held_out is not None:
-            row["overfitting"] = self._by_class(self.step.overfitting_average)
-            row["probabilities"] = self._by_class(self.step.probability)
+        if self.step.augmentation.held_out is not None:
+            row["overfitting"] = self._by_class(self.step.augmentation.overfitting)
+            row["probabilities"] = self._by_class(self.step.augmentation.probability)
         if self._any_broken(guards.is_broken(row)):
             self._roll_back()
             return False
@@ -498,7 +498,7 @@ class Run:
                 "no class has 4 validation images: the augmentation watches the signs of the "
                 "logits of all classes together, and may not notice that a rare one is memorised"
             )
-        if self.step.held_out is not None:
+        if self.step.augmentation.held_out is not None:
             assert self.preparation.validation is not None
             absent = unwatched_classes(self.preparation.validation, self.preparation.made)
             if absent:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -54,23 +55,15 @@ def make_step(tiny_set: ImageSet) -> Callable[..., TrainingStep]:
     return make
 
 
-def as_words(config: TrainConfig) -> list[str]:
-    """The command line of a config."""
-    words: list[str] = []
-    default = TrainConfig()
-    for field in dataclasses.fields(TrainConfig):
-        value = getattr(config, field.name)
-        if value == getattr(default, field.name):
-            continue
-        if field.name == "classes":
-            for name in value:
-                words += ["--class", name]
-            continue
-        flag = "--" + field.name.replace("_", "-")
-        if field.name in ("resume", "overwrite", "dry_run", "json"):
-            words.append(flag)
-        elif isinstance(value, tuple):
-            words += [flag, *map(str, value)]
-        else:
-            words += [flag, str(value)]
-    return words
+@pytest.fixture(scope="session")
+def few_held_out() -> Callable[[ImageSet, int, int], ImageSet]:
+    """All but ``count`` validation images of a class become test images."""
+
+    def make(images: ImageSet, index: int, count: int) -> ImageSet:
+        assert images.split is not None
+        split = np.array(images.split)
+        rows = np.flatnonzero((images.labels == index) & (split == 1))
+        split[rows[count:]] = 2
+        return dataclasses.replace(images, split=split)
+
+    return make

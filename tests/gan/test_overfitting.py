@@ -8,9 +8,7 @@ import pytest
 import torch
 
 from galaxies.errors import InputError
-from galaxies.image_set import ImageSet
 from galaxies.pixels import to_network
-from gan import step as step_module
 from gan.checkpoint import CONFIG, read_description
 from gan.overfitting import MOST_HELD_OUT, HeldOutImages
 from gan.preparation import prepare
@@ -19,8 +17,8 @@ from gan.training_data import TrainingData, resize_set
 
 
 def parts_of(step) -> tuple[TrainingData, HeldOutImages]:
-    assert step.held_out is not None
-    return step.data, step.held_out
+    assert step.augmentation.held_out is not None
+    return step.data, step.augmentation.held_out
 
 
 def memoriser(data: TrainingData, classes: list[int]):
@@ -84,16 +82,7 @@ def test_held_out_images_are_those_of_the_validation_side(make_step, tiny_config
     assert (torch.cdist(seen[1].flatten(1), ours).min(dim=1).values < 1e-4).all()
 
 
-def few_held_out(images: ImageSet, index: int, count: int) -> ImageSet:
-    """All but ``count`` validation images of a class become test images."""
-    assert images.split is not None
-    split = np.array(images.split)
-    rows = np.flatnonzero((images.labels == index) & (split == 1))
-    split[rows[count:]] = 2
-    return dataclasses.replace(images, split=split)
-
-
-def test_a_class_without_held_out_images_follows_the_others(tiny_config, tiny_set):
+def test_a_class_without_held_out_images_follows_the_others(tiny_config, tiny_set, few_held_out):
     from gan.preparation import build_step
 
     images = few_held_out(tiny_set, 2, 3)
@@ -106,78 +95,14 @@ def test_a_class_without_held_out_images_follows_the_others(tiny_config, tiny_se
     )
 
 
-def look(step, measured: list[float], monkeypatch) -> None:
-    """One look that finds ``measured``."""
-    found = torch.tensor(measured)
-    monkeypatch.setattr(HeldOutImages, "overfitting", lambda *_: found)
-    step.watch(step.steps_between_looks)
-
-
-def test_each_class_moves_its_own_probability(make_step, monkeypatch):
-    step = make_step(augment_probability=0.3)
-    step.watch(step.steps_between_looks - 1)
-    assert step.probability.tolist() == pytest.approx([0.3] * 3)
-    for _ in range(40):
-        look(step, [0.3, 0.0, 0.1], monkeypatch)
-    assert step.overfitting_average.tolist() == pytest.approx([0.3, 0.0, 0.1], abs=1e-4)
-    assert step.probability.tolist() == pytest.approx([0.85, 0.0, 0.3])
-
-
-def test_a_class_that_cannot_be_watched_is_augmented_as_the_most_of_the_others(
-    tiny_config, tiny_set, monkeypatch
+def test_classes_that_cannot_be_watched_are_named(
+    tiny_config, tiny_set, few_held_out, tmp_path, capsys
 ):
-    from gan.preparation import build_step
-
-    config = tiny_config(augment_probability=0.3)
-    preparation = prepare(config, few_held_out(tiny_set, 0, 3))
-    step = build_step(preparation, config, torch.device("cpu"), torch.float32)
-    for _ in range(4):
-        look(step, [0.0, 0.0, 0.5], monkeypatch)
-    assert step.probability[1] < 0.3 < step.probability[2] == step.probability[0]
-
-
-def test_classes_that_cannot_be_watched_are_named(tiny_config, tiny_set, tmp_path, capsys):
     train(tiny_config(steps=2), few_held_out(tiny_set, 0, 3), tmp_path / "run", progress=False)
     said = capsys.readouterr().err
     assert f"cannot be watched for memorising: {tiny_set.class_names[0]!r}; they" in said
     train(tiny_config(steps=2), tiny_set, tmp_path / "all", progress=False)
     assert "cannot be watched" not in capsys.readouterr().err
-
-
-def test_a_look_moves_little_and_noise_hardly_at_all(make_step, monkeypatch):
-    """Means over a dozen held-out images jump; each once moved the probability by .08 and more."""
-    step = make_step(augment_probability=0.3)
-    look(step, [1.0, -1.0, 0.17], monkeypatch)
-    assert step.probability.tolist() == pytest.approx([0.35, 0.25, 0.3])  # at most .05; dead zone
-    step = make_step(augment_probability=0.3)
-    probabilities = []
-    for number in range(60):
-        look(step, [0.1 + 0.1 * (-1) ** number] * 3, monkeypatch)
-        probabilities.append(step.probability[0].item())
-    assert max(probabilities) - min(probabilities) < 0.01
-
-
-def test_a_class_known_by_heart_reaches_the_top_within_forty_thousand_images(
-    make_step, monkeypatch
-):
-    step = make_step()
-    for _ in range(40_000 // step_module.WATCH_IMAGES):
-        look(step, [0.8, 0.0, 0.0], monkeypatch)
-    assert step.probability[0] > 0.8
-
-
-@pytest.mark.parametrize(("batch_size", "steps"), [(8, 200), (32, 50), (64, 25), (2048, 1)])
-def test_looks_are_apart_by_images_not_by_steps(make_step, batch_size, steps):
-    assert make_step(batch_size=batch_size).steps_between_looks == steps
-
-
-def test_looking_changes_nothing_else(make_step):
-    step = make_step(discriminator="convolutional", spectral_norm=True, minibatch_deviation=False)
-    before = step.snapshot()
-    step.watch(step.steps_between_looks)
-    after = step.snapshot()
-    changed = {name for name in before if not torch.equal(before[name], after[name])}
-    assert changed <= {"overfitting_average", "probability"}
 
 
 def test_a_discriminator_that_learns_five_images_by_heart_is_caught(tiny_config, tiny_set):
@@ -205,8 +130,8 @@ def test_a_discriminator_that_learns_five_images_by_heart_is_caught(tiny_config,
             reals, labels, pool[picked], step.uniforms, torch.tensor(1.0), penalised=False
         )
     for turn in range(1, 13):
-        step.watch(turn * step.steps_between_looks)
-    assert step.overfitting_average[0] > 0.5 > step.overfitting_average[1:].max()
+        step.watch(turn * step.augmentation.steps_between_looks)
+    assert step.augmentation.overfitting[0] > 0.5 > step.augmentation.overfitting[1:].max()
 
 
 def test_without_held_out_images_it_watches_signs_and_says_so(

@@ -21,7 +21,7 @@ def _advance(config, images, rank, world):
     for number in range(STEPS):
         step.draw()
         step.run(step.is_penalised(number))
-    step.watch(step.steps_between_looks)
+    step.watch(step.augmentation.steps_between_looks)
     return step
 
 

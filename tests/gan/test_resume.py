@@ -16,7 +16,7 @@ import torch
 
 from galaxies.command_line import named_on_command_line
 from galaxies.errors import InputError
-from gan import step
+from gan import adaptive_augmentation
 from gan.checkpoint import read_log, read_state, read_weights
 from gan.recipes import RECIPES
 from gan.resume import stored_config
@@ -54,12 +54,12 @@ def drop_time(row: dict) -> dict:
 @pytest.fixture(autouse=True)
 def look_often(monkeypatch):
     """At held-out images too, so that what they move is part of what is resumed."""
-    monkeypatch.setattr(step, "WATCH_IMAGES", 8 * LOOKS)  # tiny batches of 8
+    monkeypatch.setattr(adaptive_augmentation, "WATCH_IMAGES", 8 * LOOKS)  # tiny batches of 8
 
 
 def _train(config, tiny_set, folder, extractor):
     torch.set_num_threads(1)
-    step.WATCH_IMAGES = 8 * LOOKS  # this process imported it afresh
+    adaptive_augmentation.WATCH_IMAGES = 8 * LOOKS  # this process imported it afresh
     signal.signal(signal.SIGINT, signal.default_int_handler)
     train(config, tiny_set, folder, extractor=extractor, progress=False)
 

@@ -162,13 +162,17 @@ def test_probability_rises_while_the_discriminator_overfits_and_falls_after(make
     step = make_step(augment_probability=0.3, augment_watch="sign")
     real = torch.ones(8)
     for _ in range(5):
-        step.mean_sign.fill_(1.0)
+        step.augmentation.mean_sign.fill_(1.0)
         step._observe(torch.tensor(0.0), real, -real, torch.tensor(0.0))
-    assert step.probability.tolist() == pytest.approx([0.3 + 5 * 8 / 100_000] * 3, abs=1e-6)
+    assert step.augmentation.probability.tolist() == pytest.approx(
+        [0.3 + 5 * 8 / 100_000] * 3, abs=1e-6
+    )
     for _ in range(10):
-        step.mean_sign.fill_(0.0)
+        step.augmentation.mean_sign.fill_(0.0)
         step._observe(torch.tensor(0.0), -real, -real, torch.tensor(0.0))
-    assert step.probability.tolist() == pytest.approx([0.3 - 5 * 8 / 100_000] * 3, abs=1e-6)
+    assert step.augmentation.probability.tolist() == pytest.approx(
+        [0.3 - 5 * 8 / 100_000] * 3, abs=1e-6
+    )
 
 
 def test_groups_of_the_deviation_never_mix_real_and_generated(make_step):

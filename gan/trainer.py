@@ -1,7 +1,6 @@
 """The run: time, logs, looks at the images, saves, guards; the step itself is `gan.step`."""
 
 import contextlib
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 from galaxies.stop_requests import stop_requests
 from gan import guards
+from gan.announcements import Announcer
 from gan.card import write_card
 from gan.checkpoint import (
     SAMPLES,
@@ -40,22 +40,18 @@ from gan.evaluation import (
 )
 from gan.graphs import GraphStepper, fast_kernels, make_stepper
 from gan.judge import Extractor
-from gan.overfitting import LEAST_HELD_OUT, unwatched_classes
 from gan.pictures import save_curve
 from gan.preparation import Preparation, build_step, prepare
 from gan.processes import Processes, any_process
-from gan.recipes import RECIPES
 from gan.resume import check_unchanged, stored_best, stored_tensors
 from gan.sampling import LoadedGenerator
 from gan.step import METRICS
-from gan.training_config import CPU_WIDTH, TrainConfig
+from gan.training_config import TrainConfig
 from gan.trial import choose_precision
 
 RATE_FACTOR = 0.5  # of both learning rates after a NaN
 EVALUATION_SEED = 77
 RIPE = 0.3  # share of the steps before the images are guarded
-TOLD_HOURS = 0.1  # from here on a user is told how long it will take
-LONG_HOURS = 2.0  # from here on a CPU user is told what would shorten the wait
 CURVE_SECONDS = 20.0  # drawing takes a good part of a second
 
 
@@ -165,6 +161,9 @@ class Run:
     ) -> None:
         self.config, self.preparation, self.folder = config, preparation, folder
         self.processes, self.progress = processes, progress
+        self.announcer = Announcer(
+            config, preparation, processes.device, speaks=processes.leads, progress=progress
+        )
         state = self._resumed_state()
         precision = (
             getattr(torch, state["precision"])
@@ -192,8 +191,6 @@ class Run:
         self.rollbacks = 0
         self.warned: list[str] = []
         self.fatal: list[str] = []  # sentences of guards that end the run
-        self.looks = 0
-        self.told_eager: str | None = None
         self.best: dict[str, Any] = {"rank": None, "step": 0, "kid": {}}
         self.last_good = self._good_state()
         if state:
@@ -207,12 +204,12 @@ class Run:
                 processes.device,
                 extractor,
                 progress=progress,
-                say=self._say,
+                say=self.announcer.say,
             )
             if processes.leads
             else None
         )
-        self._say_what_is_missing()
+        self.announcer.what_is_missing(watches_held_out=self.step.augmentation.held_out is not None)
         self.log: RunLog | None = None
         if processes.leads:
             self.log = RunLog(folder, self.number if state else None)
@@ -304,13 +301,13 @@ class Run:
 
     def _take_up(self, state: dict[str, Any]) -> None:
         if state["threads"] != torch.get_num_threads() and self.step.device.type == "cpu":
-            self._say(
+            self.announcer.say(
                 f"the run used {state['threads']} threads, this one has "
                 f"{torch.get_num_threads()}: the result will differ in the last bits"
             )
         tensors, is_exact = stored_tensors(state["tensors"], self.step, self.config, self.folder)
         if not is_exact:
-            self._say(
+            self.announcer.say(
                 "the run was begun on another kind of device than "
                 f"{self.step.device.type}: its random numbers begin anew, so the result will "
                 "differ from an uninterrupted run"
@@ -395,11 +392,9 @@ class Run:
             f"{row['images_per_second']:.0f} img/s",
             refresh=False,
         )
-        self._say_if_long(steps_per_second)
-        reason = self.stepper.reason if isinstance(self.stepper, GraphStepper) else None
-        if reason and reason != self.told_eager:  # plain and penalised steps may fail one by one
-            self.told_eager = reason
-            self._say(f"no CUDA graphs, so these steps are slower: {reason}")
+        self.announcer.time_left(self.config.steps - self.number, steps_per_second)
+        if isinstance(self.stepper, GraphStepper):
+            self.announcer.eager_steps(self.stepper.reason)
         self._report(guards.discriminator_has_won(self.rows), "discriminator")
         self._report(guards.discriminator_is_silent(self.rows), "silent discriminator")
         return True
@@ -430,7 +425,7 @@ class Run:
         self.last_look = self.last_good.last_look
         self.warned = list(self.last_good.warned)
         self.rows = [row for row in self.rows if row["step"] <= self.number]
-        self._say(
+        self.announcer.say(
             f"training became NaN at step {broken_at}; rolled back to step {self.number} and "
             f"multiplied the learning rates by {RATE_FACTOR} (done once)"
         )
@@ -483,49 +478,6 @@ class Run:
         """Whether the images have had time to become something: before, every guard would cry."""
         return self._conditioning() == 1.0 and self.number >= RIPE * self.config.steps
 
-    def _say_what_is_missing(self) -> None:
-        """Classes that are not trained on, and held-out images that the recipe would watch."""
-        left_out = self.preparation.left_out
-        if left_out:
-            listed = ", ".join(f"{name!r} ({count})" for name, count in left_out.items())
-            self._say(
-                f"classes with fewer than 2 training images are left out: {listed}; the class of "
-                "their mirror images, where there is one, is not mirrored"
-            )
-        usual, parts = RECIPES[self.config.recipe], self.preparation.parts
-        if self.config.augment_watch is None and parts.augment_watch != usual.augment_watch:
-            self._say(
-                "no class has 4 validation images: the augmentation watches the signs of the "
-                "logits of all classes together, and may not notice that a rare one is memorised"
-            )
-        if self.step.augmentation.held_out is not None:
-            assert self.preparation.validation is not None
-            absent = unwatched_classes(self.preparation.validation, self.preparation.made)
-            if absent:
-                names = self.preparation.data.class_names
-                self._say(
-                    f"classes with fewer than {LEAST_HELD_OUT} validation images cannot be watched "
-                    f"for memorising: {', '.join(repr(names[index]) for index in absent)}; they "
-                    "are augmented as often as the class that needs it most"
-                )
-
-    def _say_if_long(self, steps_per_second: float) -> None:
-        """Once: the time to go, and on a CPU what would shorten it."""
-        self.looks += 1
-        # The first look of CUDA holds the choice of kernels and the capture of graphs.
-        if self.looks != (2 if self.step.device.type == "cuda" else 1):
-            return
-        hours = (self.config.steps - self.number) / max(steps_per_second, 1e-9) / 3600
-        time_left = f"{hours:.1f} hours" if hours >= 1 else f"{60 * hours:.0f} minutes"
-        width = self.preparation.shape.width
-        if hours > LONG_HOURS and self.step.device.type == "cpu" and width > CPU_WIDTH:
-            self._say(
-                f"at this speed {time_left} remain; --width {width / 2:g} takes "
-                "about a quarter of it, and Ctrl-C saves what --resume goes on with"
-            )
-        elif hours > TOLD_HOURS and self.progress and self.processes.leads:
-            tqdm.write(f"at this speed {time_left} remain", file=sys.stderr)
-
     def _report(self, sentence: str | None, key: str) -> None:
         """Say a guard's sentence once, or remember that the run must stop with it."""
         if sentence is None or key in self.warned or self.config.guards == "off":
@@ -535,7 +487,7 @@ class Run:
         if self.config.guards == "stop":
             self.fatal.append(sentence)
         else:
-            self._say(sentence)
+            self.announcer.say(sentence)
 
     def _is_stopped_by_guards(self) -> bool:
         """Whether a guard of any process ends the run at this step; only the first one judges."""
@@ -560,10 +512,6 @@ class Run:
         if self.log is not None:
             self.log.append(row)
 
-    def _say(self, sentence: str) -> None:
-        if self.processes.leads:
-            tqdm.write(f"warning: {sentence}", file=sys.stderr)
-
     def _must_stop(self, stop: list[int]) -> bool:
         if self.processes.world == 1:
             return bool(stop)
@@ -576,5 +524,5 @@ class Run:
             save_curve(self.rows, self.folder / "curve.png", self.best["step"])
         kept = what_was_kept(self.best)
         if kept:
-            self._say(kept)
+            self.announcer.say(kept)
         write_card(self.folder, self.description, self.rows, self.best, self.step)

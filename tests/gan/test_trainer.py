@@ -169,7 +169,7 @@ def test_a_long_run_says_what_would_shorten_it(
     config = tiny_config(steps=6, log_every=2, evaluate_every=6, width=0.5)
     train(config, tiny_set, tmp_path / "short", progress=False)
     assert "remain" not in capsys.readouterr().err
-    monkeypatch.setattr("gan.trainer.LONG_HOURS", 0.0)
+    monkeypatch.setattr("gan.announcements.LONG_HOURS", 0.0)
     train(config, tiny_set, tmp_path / "long", progress=False)
     assert capsys.readouterr().err.count("remain; --width 0.25 takes about a quarter") == 1
 
@@ -190,7 +190,7 @@ def test_guards_can_stop_the_run(tiny_config, tiny_set, tmp_path):
 def test_the_time_to_go_is_told_once_at_any_width(
     tiny_config, tiny_set, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr("gan.trainer.TOLD_HOURS", 0.0)
+    monkeypatch.setattr("gan.announcements.TOLD_HOURS", 0.0)
     train(tiny_config(steps=6, log_every=2), tiny_set, tmp_path / "run")
     assert capsys.readouterr().err.count("minutes remain") == 1
 

@@ -1,12 +1,13 @@
-"""How often each method claims an effect where there is none.
+"""How often each method claims an effect where there is none, and how often one is seen.
 
 Simulates experiments in which nothing happened and counts the claims of augment-and-eval beside
-those of the methods that papers use. Prints a Markdown table; the one in
-docs/augment-and-eval.md was made by
+those of the methods that papers use; then experiments with an effect, and counts how often the
+intervals cover it and what is said of it. Prints two Markdown tables; those in
+docs/augment-and-eval.md were made by
 
     python benchmarks/a_a_level.py --tables 1000
 
-and takes about ten minutes on one core.
+and take about twenty minutes on one core.
 """
 
 import argparse
@@ -16,12 +17,15 @@ from tqdm import tqdm
 
 from classify.experiment.null_simulation import (
     METHODS,
+    EqualRecipesInGroups,
     ExchangeableRecipes,
     SameRecipe,
+    Setting,
     false_claims,
+    sharpness,
 )
 
-SETTINGS: dict[str, SameRecipe | ExchangeableRecipes] = {
+NOTHING: dict[str, Setting] = {
     "A/A, 21 test positives, 10 repeats": SameRecipe(positives=21),
     "A/A, 86 test positives, 10 repeats": SameRecipe(positives=86),
     "A/A, 86 test positives, 3 repeats": SameRecipe(positives=86, repeats=3),
@@ -43,7 +47,24 @@ SETTINGS: dict[str, SameRecipe | ExchangeableRecipes] = {
         positives=40, negatives=400, folds=4
     ),
     "equal recipes, new data, a stored split": ExchangeableRecipes(folds=1),
+    "equal recipes, 236 positives in 9 unequal groups": EqualRecipesInGroups(),
+    "equal recipes, 236 positives in 9 equal groups": EqualRecipesInGroups(sizes=(26,) * 9),
+    "equal recipes, 90 positives in 3 equal groups": EqualRecipesInGroups(sizes=(30,) * 3),
 }
+
+SOMETHING: dict[str, Setting] = {
+    "new data, 86 positives, 3 folds": ExchangeableRecipes(folds=3, advantage=0.05),
+    "new data, 86 positives, 5 folds": ExchangeableRecipes(advantage=0.05),
+    "new data, 86 positives, 5 folds, more": ExchangeableRecipes(advantage=0.1),
+    "new data, 400 positives, 5 folds": ExchangeableRecipes(
+        positives=400, negatives=1600, advantage=0.05
+    ),
+    "new data, 400 positives, 5 folds, more": ExchangeableRecipes(
+        positives=400, negatives=1600, advantage=0.1
+    ),
+}
+
+CLAIMS = ("helped", "harmed", "no detectable effect", "too small to tell")
 
 
 def main() -> None:
@@ -53,7 +74,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"| experiment without an effect | {' | '.join(METHODS)} |")
     print(f"| --- |{' --- |' * len(METHODS)}")
-    for name, setting in tqdm(SETTINGS.items(), unit="row"):
+    for name, setting in tqdm(NOTHING.items(), unit="row"):
         rng = np.random.default_rng(arguments.seed)
         found = false_claims(setting, arguments.tables, rng)
         folds = getattr(setting, "folds", 1)
@@ -61,6 +82,17 @@ def main() -> None:
             "–" if method == "corrected t over folds" and folds == 1 else f"{found[method]:.3f}"
             for method in METHODS
         ]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+    print(
+        "\n| experiment with an effect | effect, points | 95 % intervals that cover it | p <= .05 |"
+        f" {' | '.join(CLAIMS)} |"
+    )
+    print(f"| --- |{' --- |' * (3 + len(CLAIMS))}")
+    for name, setting in tqdm(SOMETHING.items(), unit="row"):
+        rng = np.random.default_rng(arguments.seed)
+        told = sharpness(setting, arguments.tables, rng)
+        shares = [told.coverage, told.significant, *(told.claims.get(one, 0) for one in CLAIMS)]
+        cells = [f"{100 * told.effect:.1f}", *(f"{share:.3f}" for share in shares)]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 

@@ -56,6 +56,7 @@ def analyse(folder: Path, record: ExperimentRecord) -> dict[str, Any]:
     test_positives = record.counts["test"][record.class_index]
     verdict, sides = _verdict(record, scores, rule, rng)
     filtered = filtered_arms(scores)
+    border = scores.border()
     shown = arms | {side.name: side for side in sides}
     results: dict[str, Any] = {
         "class": record.class_name,
@@ -95,7 +96,8 @@ def analyse(folder: Path, record: ExperimentRecord) -> dict[str, Any]:
         },
         "confusion": {name: _confusion(record, arm) for name, arm in shown.items()},
         "filtered": filtered,
-        "covered": sources_of_variance(record),
+        "border": border,
+        "covered": sources_of_variance(record, border),
         "sources": record.sources,
         "notes": [*record.notes, *record.afterthoughts(), *filtered_notes(filtered)],
         "grouped": record.grouped,
@@ -116,14 +118,16 @@ def claim_rule(record: ExperimentRecord) -> ClaimRule:
     )
 
 
-def sources_of_variance(record: ExperimentRecord) -> dict[str, list[str]]:
-    """Which sources of variance the intervals cover, and which they do not."""
+def sources_of_variance(record: ExperimentRecord, border: dict[str, float]) -> dict[str, list[str]]:
+    """Which sources of variance the intervals cover, and which they do not.
+
+    ``border`` as `Scores.border` gives it.
+    """
     noun = record.noun
     generated = any(arm.kind == "gan" for arm in record.arms)
     covered = [
         "seed of the training" if noun == "rows" else f"initial weights and order of the {noun}",
         *([f"draw of the generated {noun}"] if generated else []),
-        "border between training and validation",
         f"draw of the test {noun}" + (" (by group)" if record.grouped else ""),
     ]
     of_sides = f"draw of the training and validation {noun}"
@@ -132,6 +136,15 @@ def sources_of_variance(record: ExperimentRecord) -> dict[str, list[str]]:
         covered.append("training of the generator")
     elif generated:
         missed.insert(0, "training of the generator (one ready generator)")
+    moved = "border between training and validation"
+    if border["different"] > 1:
+        if border["different"] < record.repeats:
+            moved += f" ({border['different']} different ones in {record.repeats} repeats)"
+        if border["different_of_class"] < 2:
+            moved += f" (that of {record.class_name} stays)"
+        covered.insert(1, moved)
+    else:
+        missed.insert(0, f"{moved} (large groups or few {noun}: it could not move)")
     if record.folds:
         covered.append(of_sides)
     else:

@@ -33,7 +33,13 @@ from classify.experiment.recording import arm_record_of, record_of
 from classify.experiment.report import write_report
 from classify.experiment.runner import run_units
 from classify.experiment.scoring import ALL, GROUPS_FILE, Scores, choose_best
-from classify.experiment.screening import earlier_points, in_words, predict
+from classify.experiment.screening import (
+    RATE_OF,
+    SAME_TRAINING,
+    earlier_points,
+    in_words,
+    predict,
+)
 from classify.experiment.sources import Sources, fold_sources, generator_names, ready_sources
 from classify.experiment.statistics import planned_detectable_effect
 from classify.experiment.summary import write_summary
@@ -219,9 +225,13 @@ def _screen(
     folders = config.screen_from or tuple(
         path.parent for path in sorted(Path("results").glob(f"*/{RESULTS}"))
     )
-    points = earlier_points(
-        folders, laboratory.digest, laboratory.class_name, quality, config.measure
-    )
+    settings = {
+        "data_sha256": laboratory.digest,
+        **{
+            n: getattr(config, n) for n in (*SAME_TRAINING, *RATE_OF.values()) if hasattr(config, n)
+        },
+    }
+    points = earlier_points(folders, laboratory.class_name, settings, quality)
     for point in quality["points"]:
         point["predicted"] = predict(points, point["measures"])
     if config.json:

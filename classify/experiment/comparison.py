@@ -12,10 +12,18 @@ mean difference is estimated as the sum
 with V the variance of the K fold means, and the difference over its root is held against
 Student's t with Satterthwaite's degrees of freedom. The factor of the last term is Nadeau and
 Bengio's (2003) with ``n_test/n_train`` of the generators, because the folds share training
-images. The first two terms both hold the interaction of image and training, which errs to the
-side of caution (Owen 2007, Ann. Appl. Stat. 1, 386, on two-way resampling). The second term is at
-least ``1/n^2``, the variance of one image that changes sides: where none of n images did, the next
-one still may (Agresti and Min 2005, Stat. Med. 24, 729).
+images; it is a heuristic of theirs for repeated random splits (no unbiased estimate exists for
+folds: Bengio and Grandvalet 2004, JMLR 5, 1089). What folds differ by holds their own trainings
+as well as other training images. The first two terms both hold the interaction of image and
+training, which errs to the side of caution (Owen 2007, Ann. Appl. Stat. 1, 386, on two-way
+resampling). The second term enters the sum with at least ``1/n^2``, the variance of one image
+that changes sides: where none of n images did, the next one still may (Agresti and Min 2005,
+Stat. Med. 24, 729).
+
+The bootstrap is Rao and Wu's (1988, JASA 83, 231): one unit less than a stratum holds is drawn and
+the weights rescaled, so that the variance is unbiased in small strata. Groups of unequal size tell
+less than their number: ``n^2 / sum m^2`` of them count (Carter, Schnepel and Steigerwald 2017,
+Rev. Econ. Stat. 99, 698), less one per fold.
 
 The last term is a difference of mean squares, so its degrees of freedom come from both
 (`_freedom`); where folds differ by no more than their images explain it is 0.
@@ -72,6 +80,8 @@ class ImageResamples:
     ) -> "ImageResamples":
         """Resample images within fold and class, or whole groups within a fold.
 
+        A unit that is alone in its stratum is always drawn once.
+
         Parameters
         ----------
         labels, fold : (n,) int64
@@ -84,16 +94,22 @@ class ImageResamples:
             strata = [(labels == c) & (fold == k) for c in set(labels) for k in set(fold)]
             for members in map(np.flatnonzero, strata):
                 if len(members):
-                    share = np.full(len(members), 1 / len(members))
-                    weights[:, members] = rng.multinomial(len(members), share, size=draws)
+                    weights[:, members] = _rescaled_draws(len(members), draws, rng)
             return cls(weights, clusters)
         clusters = np.unique(group, return_inverse=True)[1].astype(np.int64)
         for k in sorted(set(fold)):
             members = np.flatnonzero(fold == k)
             names, place = np.unique(clusters[members], return_inverse=True)
-            drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
-            weights[:, members] = drawn[:, place]
+            weights[:, members] = _rescaled_draws(len(names), draws, rng)[:, place]
         return cls(weights, clusters)
+
+
+def _rescaled_draws(units: int, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """(B, units) weights of Rao and Wu's bootstrap: mean 1, and unbiased variance of a mean."""
+    if units == 1:
+        return np.ones((draws, 1))
+    counts = rng.multinomial(units - 1, np.full(units, 1 / units), size=draws)
+    return counts * (units / (units - 1))
 
 
 @dataclass(frozen=True)
@@ -201,8 +217,8 @@ def compare(
     Returns
     -------
     PairedDifference or None
-        ``None`` where the measure is not defined in some repeat, for example the precision of a
-        network that never calls the class.
+        ``None`` where the measure is not defined in some repeat, or in some fold in all repeats,
+        for example the precision of networks that never call the class.
     """
     values = arm.values(name, index) - baseline.values(name, index)
     if not np.isfinite(values).all():
@@ -213,15 +229,18 @@ def compare(
         return None
     repeats = len(values)
     of_repeats = float(values.var(ddof=1)) / repeats
-    images, clusters = _images_about((arm, baseline), name, index)
-    of_images = max(float(drawn.mean(axis=0).var(ddof=1)), 1 / images**2)
-    parts = [(of_repeats, repeats - 1.0), (of_images, max(1.0, clusters - 1.0))]
-    fold_means = _fold_differences(arm, baseline, name, index)
+    images, free_images = _images_about((arm, baseline), name, index)
+    resampled = float(drawn.mean(axis=0).var(ddof=1))
+    of_images = max(resampled, 1 / images**2)
+    parts = [(of_repeats, repeats - 1.0), (of_images, free_images)]
     of_folds, over_folds, freedom = 0.0, None, satterthwaite(parts)
-    if fold_means is not None:
+    if len(np.unique(arm.runs[0].fold)) > 1:
+        fold_means = _fold_differences(arm, baseline, name, index)
+        if not np.isfinite(fold_means).all():
+            return None
         count, spread = len(fold_means), float(fold_means.var(ddof=1))
         shared = 1 / ((1 - VALIDATION_SHARE) * (count - 1))
-        of_folds = max(0.0, spread - count * of_images) * (1 / count + shared)
+        of_folds = max(0.0, spread - count * resampled) * (1 / count + shared)
         over_folds = corrected_paired_t(fold_means, shared, level)
         if of_folds > 0 or count == 2:
             freedom = _freedom(parts, of_folds, spread, count, 1 / count + shared)
@@ -256,32 +275,46 @@ def compare_in_fold(
     if not np.isfinite(values).all() or drawn.shape[1] < MINIMUM_DRAWS:
         return None
     repeats = len(values)
-    images, clusters = _images_about((arm, baseline), name, index, inside)
+    images, free_images = _images_about((arm, baseline), name, index, inside)
     of_repeats = float(values.var(ddof=1)) / repeats
     of_images = max(float(drawn.mean(axis=0).var(ddof=1)), 1 / images**2)
-    freedom = satterthwaite([(of_repeats, repeats - 1.0), (of_images, max(1.0, clusters - 1.0))])
+    freedom = satterthwaite([(of_repeats, repeats - 1.0), (of_images, free_images)])
     error = math.sqrt(of_repeats + of_images)
     return _of_shares(student_estimate(float(values.mean()), error, freedom))
 
 
 def _images_about(
     sides: Sequence[ScoredArm], name: str, index: int | None, inside: np.ndarray | None = None
-) -> tuple[int, int]:
-    """Images that make up the denominator of a measure, and units of resampling among them.
+) -> tuple[float, float]:
+    """Images that make up the denominator of a measure, and degrees of freedom among them.
 
-    At least 1 each; where sides have different ones, as calls, the smaller number.
+    At least 1 each; where sides have different ones, as calls, the smaller number. One image of
+    the smallest of C classes moves the mean recall over classes as one of C times as many would.
     """
-    labels, clusters = sides[0].labels, sides[0].resamples.clusters
+    labels = sides[0].labels
     among = np.ones(len(labels), dtype=bool) if inside is None else inside
+    if name == "macro_recall":
+        classes, counts = np.unique(labels[among], return_counts=True)
+        smallest = among & (labels == classes[counts.argmin()])
+        return float(len(classes) * counts.min()), _freedom_of_units(sides[0], smallest)
     if index is not None and name.startswith("precision"):
         calls = [called(name, side.runs, index) & among for side in sides]
         images = min(float(np.mean(of_side.sum(axis=1))) for of_side in calls)
-        units = min(np.mean([len(np.unique(clusters[row])) for row in rows]) for rows in calls)
-        return max(1, round(images)), max(1, round(float(units)))
+        free = min(np.mean([_freedom_of_units(sides[0], row) for row in rows]) for rows in calls)
+        return max(1.0, images), float(free)
     if index is not None:
         negatives = name.startswith("false_positive_rate")
         among = among & ((labels != index) if negatives else (labels == index))
-    return max(1, int(among.sum())), max(1, len(np.unique(clusters[among])))
+    return max(1.0, float(among.sum())), _freedom_of_units(sides[0], among)
+
+
+def _freedom_of_units(arm: ScoredArm, among: np.ndarray) -> float:
+    """Degrees of freedom of what is resampled ``among`` the images (n,) bool, at least 1."""
+    if not among.any():
+        return 1.0
+    sizes = np.bincount(arm.resamples.clusters[among]).astype(np.float64)
+    effective = sizes.sum() ** 2 / np.square(sizes).sum()
+    return max(1.0, float(effective) - len(np.unique(arm.runs[0].fold[among])))
 
 
 def _freedom(
@@ -314,11 +347,9 @@ def _of_shares(estimate: Estimate) -> Estimate:
 
 def _fold_differences(
     arm: ScoredArm, baseline: ScoredArm, name: str, index: int | None
-) -> np.ndarray | None:
-    """(K,) mean difference of each fold over the repeats; None for one split."""
-    if len(np.unique(arm.runs[0].fold)) < 2:
-        return None
+) -> np.ndarray:
+    """(K,) mean difference of each fold over the repeats in which it is defined, nan without."""
     per_fold = arm.fold_values(name, index) - baseline.fold_values(name, index)
-    per_fold = per_fold.mean(axis=0)
-    per_fold = per_fold[np.isfinite(per_fold)]
-    return per_fold if len(per_fold) >= 2 else None
+    defined = np.isfinite(per_fold)
+    sums = np.where(defined, per_fold, 0.0).sum(axis=0)
+    return np.where(defined.any(axis=0), sums / np.maximum(defined.sum(axis=0), 1), np.nan)

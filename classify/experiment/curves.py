@@ -48,8 +48,10 @@ def exchange_rate(
     """What one generated image was worth, in real ones: the ratio of gains at one dose.
 
     The interval is a bootstrap over repeats and images. Where the gain of real images is not
-    clearly above 0 (its 2.5 % quantile is not positive) the ratio means nothing and is left out;
-    the few draws in which real images gained nothing have no ratio.
+    clearly above 0 (the interval of `compare`, which also covers the folds) the ratio means
+    nothing and is left out; the few draws in which real images gained nothing have no ratio. Both
+    gains are differences from one baseline, whose luck they share: that draws the ratio towards
+    one half (numerator and denominator rise together), the more the smaller the gains.
     """
     found = []
     real = [arm for arm in record.arms if arm.kind == "real" and arm.plain_dose]
@@ -67,7 +69,8 @@ def exchange_rate(
             gain_of = np.take_along_axis(gain.T, chosen, axis=1).mean(axis=1)
             rival_of = np.take_along_axis(rival.T, chosen, axis=1).mean(axis=1)
             entry: dict[str, Any] = {"arm": ours.name, "real": other.name, "dose": ours.dose}
-            if np.nanquantile(rival_of, 0.025) <= 0:
+            certain = compare(arms[other.name], base, name, index, rng=rng)
+            if certain is None or certain.estimate.interval[0] <= 0:
                 entry |= {"worth": None, "interval": None}
             else:
                 gained = rival_of > 0

@@ -1,6 +1,6 @@
-"""Experiments in which nothing happened, to count how often a method claims that something did.
+"""Experiments whose truth is known, to count how often a method says something else.
 
-Two kinds of nothing:
+Three kinds of nothing:
 
 ``same recipe``
     The arm is its own baseline, trained with other seeds and tested on the same images. Images
@@ -11,13 +11,24 @@ Two kinds of nothing:
     either may be ahead. Each experiment draws its own data, splits it into folds and trains
     linear discriminants on one half of the features or on the other. Tests over repeats take
     the luck of the data set for an effect.
+``equal recipes in groups``
+    Two recipes of equal expected recall, of which either may be ahead in one group of images
+    (a field, a plate); other groups would be other ones. Tests that take images for independent
+    take the luck of a few groups for an effect.
+
+And something: exchangeable recipes of which one sees its classes further apart.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from classify.experiment.comparison import ImageResamples, ScoredArm, compare
+from classify.experiment.comparison import (
+    ImageResamples,
+    PairedDifference,
+    ScoredArm,
+    compare,
+)
 from classify.experiment.measures import (
     FoldPredictions,
     OperatingPoints,
@@ -84,6 +95,52 @@ class SameRecipe:
 
 
 @dataclass(frozen=True)
+class EqualRecipesInGroups:
+    """Settings of the experiment whose test images come in groups.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Test images of the class in each group; as many of another class give the false positives.
+    repeats : int
+    difficulty_spread, training_spread : float
+        As for `SameRecipe`.
+    group_spread : float
+        Standard deviation over groups and recipes of a shift of the logits of being found.
+    """
+
+    sizes: tuple[int, ...] = (7, 15, 5, 4, 4, 12, 41, 11, 137)
+    repeats: int = 10
+    difficulty_spread: float = 2.0
+    training_spread: float = 0.3
+    group_spread: float = 0.7
+
+    measure = "recall"
+
+    def groups(self) -> np.ndarray:
+        """(n,) str group of each test image."""
+        return np.tile(np.repeat(np.arange(len(self.sizes)), self.sizes), 2).astype(str)
+
+    def experiment(self, rng: np.random.Generator) -> list[list[RunPredictions]]:
+        """Two arms of ``repeats`` runs each."""
+        groups = self.groups().astype(np.int64)
+        count = len(groups)
+        labels = np.repeat([0, 1], count // 2)
+        difficulty = rng.normal(0, self.difficulty_spread, count)
+        arms = []
+        for _ in range(2):
+            own = difficulty + rng.normal(0, self.group_spread, len(self.sizes))[groups]
+            runs = []
+            for _ in range(self.repeats):
+                luck = rng.normal(0, self.training_spread)
+                found = rng.random(count) < 1 / (1 + np.exp(-(own + luck)))
+                right = np.where(labels == 0, found, ~found)
+                runs.append(_run(labels, np.zeros(count, np.int64), right))
+            arms.append(runs)
+        return arms
+
+
+@dataclass(frozen=True)
 class ExchangeableRecipes:
     """Settings of the experiment whose data are drawn anew.
 
@@ -100,6 +157,8 @@ class ExchangeableRecipes:
         Features that each recipe sees; the recipes see different ones, equally informative.
     separation : float
         Distance of the class means in each feature, in standard deviations.
+    advantage : float
+        What the arm's features have more of it than the baseline's; 0: nothing happened.
     training_noise, fold_noise : float
         Length of the noise added to a discriminant's direction, relative to it: per training,
         and per fold (the luck of a generator, shared by all repeats of a fold).
@@ -111,6 +170,7 @@ class ExchangeableRecipes:
     folds: int = 5
     features: int = 15
     separation: float = 0.45
+    advantage: float = 0.0
     training_noise: float = 0.5
     fold_noise: float = 0.5
 
@@ -122,6 +182,7 @@ class ExchangeableRecipes:
         count = len(labels)
         data = rng.normal(size=(count, 2 * self.features))
         data[labels == 0] += self.separation
+        data[labels == 0, : self.features] += self.advantage  # the arm's, see below
         fold = np.zeros(count, dtype=np.int64)
         for label in (0, 1):
             members = np.flatnonzero(labels == label)
@@ -167,8 +228,11 @@ class ExchangeableRecipes:
         return _share(labels, validation, VALIDATION_KEPT, rng)
 
 
+Setting = SameRecipe | EqualRecipesInGroups | ExchangeableRecipes
+
+
 def false_claims(
-    setting: SameRecipe | ExchangeableRecipes,
+    setting: Setting,
     tables: int,
     rng: np.random.Generator,
     *,
@@ -193,14 +257,9 @@ def false_claims(
     found = dict.fromkeys(METHODS, 0)
     for _ in range(tables):
         arm, baseline = setting.experiment(rng)
-        labels, fold = arm[0].labels, arm[0].fold
-        resamples = ImageResamples.draw(labels, fold, None, draws, rng)
-        scored = ScoredArm("arm", arm, resamples)
-        other = ScoredArm("baseline", baseline, resamples)
-        result = compare(scored, other, setting.measure, 0, rng=rng)
-        assert result is not None
+        result = _compared(setting, arm, baseline, draws, rng)
         estimate = result.estimate
-        positive = labels == 0
+        positive = arm[0].labels == 0
         right = called(setting.measure, arm, 0)[:, positive]
         baseline_right = called(setting.measure, baseline, 0)[:, positive]
         claim = rule.claim(estimate, estimate.p, result.detectable)
@@ -212,6 +271,62 @@ def false_claims(
         found["single-pair McNemar"] += single_pair_p(right[0], baseline_right[0]) <= rule.level
         found["image bootstrap"] += _images_only(right, baseline_right, draws, rng)
     return {name: count / tables for name, count in found.items()}
+
+
+@dataclass(frozen=True)
+class Sharpness:
+    """What simulated experiments with one true effect said.
+
+    Attributes
+    ----------
+    effect : float
+        The true difference: the mean over all experiments.
+    coverage : float
+        Share of 95 % intervals that hold it.
+    significant : float
+        Share with p of at most .05.
+    claims : dict of str to float
+        Share of each verdict.
+    """
+
+    effect: float
+    coverage: float
+    significant: float
+    claims: dict[str, float]
+
+
+def sharpness(
+    setting: Setting, tables: int, rng: np.random.Generator, *, draws: int = 200
+) -> Sharpness:
+    """How often intervals cover an effect, and what is claimed of it, in ``tables`` experiments."""
+    rule = ClaimRule()
+    estimates: list[Estimate] = []
+    claims: dict[str, float] = {}
+    for _ in range(tables):
+        arm, baseline = setting.experiment(rng)
+        result = _compared(setting, arm, baseline, draws, rng)
+        claim = rule.claim(result.estimate, result.estimate.p, result.detectable)
+        estimates.append(result.estimate)
+        claims[claim] = claims.get(claim, 0) + 1 / tables
+    effect = float(np.mean([estimate.difference for estimate in estimates]))
+    held = [one.interval[0] <= effect <= one.interval[1] for one in estimates]
+    significant = [one.p <= rule.level for one in estimates]
+    return Sharpness(effect, float(np.mean(held)), float(np.mean(significant)), claims)
+
+
+def _compared(
+    setting: Setting,
+    arm: list[RunPredictions],
+    baseline: list[RunPredictions],
+    draws: int,
+    rng: np.random.Generator,
+) -> PairedDifference:
+    groups = setting.groups() if isinstance(setting, EqualRecipesInGroups) else None
+    resamples = ImageResamples.draw(arm[0].labels, arm[0].fold, groups, draws, rng)
+    sides = ScoredArm("arm", arm, resamples), ScoredArm("baseline", baseline, resamples)
+    result = compare(*sides, setting.measure, 0, rng=rng)
+    assert result is not None
+    return result
 
 
 def _images_only(

@@ -90,10 +90,14 @@ def average_precision(
 def precision_recall_curve(
     scores: np.ndarray, positive: np.ndarray, recalls: np.ndarray
 ) -> np.ndarray:
-    """Precision at each of ``recalls`` (m,): the best precision at that recall or a greater one."""
+    """Precision at each of ``recalls`` (m,): the best precision at that recall or a greater one.
+
+    Images of one score are called together.
+    """
     order = np.argsort(-scores, kind="stable")
-    found = np.cumsum(positive[order])
-    precision = found / np.arange(1, len(scores) + 1)
+    last_of_tie = np.append(np.diff(scores[order]) < 0, True)
+    found = np.cumsum(positive[order])[last_of_tie]
+    precision = found / (np.flatnonzero(last_of_tie) + 1)
     recall = found / max(1, found[-1])
     best = np.maximum.accumulate(precision[::-1])[::-1]
     first = np.searchsorted(recall, recalls - 1e-12, side="left")

@@ -6,6 +6,7 @@ from typing import Any
 def protocol_text(results: dict[str, Any]) -> str:
     """The protocol in words, to be pasted into a paper."""
     settings, counts, noun = results["settings"], results["counts"], results["noun"]
+    choosing = 100 * results["border"]["choosing_share"]
     index = results["class_names"].index(results["class"])
     own_generators = results["generator_per_unit"]
     of_table, generated = noun == "rows", "arm" in results["verdict"]
@@ -55,7 +56,7 @@ def protocol_text(results: dict[str, Any]) -> str:
     return (
         f"{where} Each of {len(results['arms'])} arms was trained {results['repeats']} times "
         f"({how}); repeat r of every arm shared {shared} and its border between training and "
-        f"validation {noun}. In each repeat two thirds of the validation {noun} chose "
+        f"validation {noun}. In each repeat {choosing:.0f} % of the validation {noun} chose "
         f"{'thresholds' if of_table else 'weights and thresholds'}, and the rest joined the "
         "training. Doses and competing arms were chosen by validation average precision, in each "
         f"fold on its own validation {noun}. Test "

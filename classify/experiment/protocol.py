@@ -5,7 +5,8 @@ checkpoints, doses and thresholds; no generator sees it, because a threshold cho
 that a generator copied would be too low and favour that generator's arm. *Test* is read once.
 
 Between repeats the border moves inside the images that no generator saw: each repeat keeps a
-random two thirds of the fold's validation side for choices and trains on the rest as well.
+random part of the fold's validation side for choices (two thirds of each class, or more where
+groups must stay whole) and trains on the rest as well.
 """
 
 import hashlib

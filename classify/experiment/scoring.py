@@ -101,6 +101,31 @@ class Scores:
         label = choice[0] if len(set(choice)) == 1 else name
         return ScoredArm(label, runs, self.resamples(runs[0], keep)), choice
 
+    def border(self) -> dict[str, float]:
+        """Where training ends and validation begins, over the repeats of the main experiment.
+
+        Returns
+        -------
+        dict
+            ``choosing_share``: mean share of the first fold's validation images that choose
+            weights and thresholds, the others being trained on. ``different``: how many
+            different borders the repeats have, least over the folds. ``different_of_class``: the
+            same of the images of the class alone, whose border ``--keep`` holds in place.
+        """
+        by_repeat = self.predictions(next(arm for arm in self.record.arms if ALL in arm.units))
+        index, whole = self.record.class_index, sum(self.record.counts["validation"])
+        shares = [len(folds[0].validation_rows) / max(1, whole) for folds in by_repeat]
+        different, of_class = [], []
+        for of_fold in zip(*by_repeat, strict=True):
+            own = [fold.validation_rows[fold.validation_labels == index] for fold in of_fold]
+            different.append(len({frozenset(fold.validation_rows.tolist()) for fold in of_fold}))
+            of_class.append(len({frozenset(rows.tolist()) for rows in own}))
+        return {
+            "choosing_share": float(np.mean(shares)),
+            "different": min(different),
+            "different_of_class": min(of_class),
+        }
+
     def resamples(self, run: RunPredictions, keep: str) -> ImageResamples:
         """Bootstrap weights, the same for all arms."""
         if keep not in self._resamples:

@@ -7,7 +7,7 @@ predicts best when each generator is left out in turn gives the headline.
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +18,45 @@ from classify.experiment.quality import MEASURE_WORDS
 from classify.experiment.verdict import in_points, interval_in_points
 from galaxies.command_line import warn
 
+OF_THE_ARMS = ("cas",)
+"""Measures that are known only once the arms have been trained."""
+
 FEWEST = 4
 """Generators with known gain that a prediction needs."""
 
 
+SAME_TRAINING = (
+    "data_sha256", "measure", "model", "steps", "batch_size", "learning_rate", "best_by", "keep",
+)  # fmt: skip
+"""Settings on which a gain depends: those of two experiments must be the same."""
+
+RATE_OF = {
+    "recall_at_false_positive_rate": "false_positive_rate",
+    "recall_at_precision": "precision",
+}
+"""Measure -> the setting that it depends on as well."""
+
+
 def earlier_points(
     folders: Sequence[Path],
-    data_sha256: str,
     class_name: str,
-    quality_now: dict[str, Any],
-    measure: str,
+    settings: Mapping[str, Any],
+    quality_now: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
-    """(quality, gain) points of finished experiments that can be compared.
+    """(quality, gain) points of finished experiments that can be compared, each generator once.
 
-    Theirs are the same images, class, measure of the gain, and features (also their weights).
+    Parameters
+    ----------
+    folders
+        Results folders; those that cannot be compared are named on stderr and left out.
+    class_name
+        The class at stake.
+    settings
+        `SAME_TRAINING` of the experiment that is to be predicted, and the rate of its measure.
+    quality_now
+        ``features`` and ``weights_sha256`` of the measures that shall predict.
     """
-    found = []
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
     for folder in folders:
         path = folder / "results.json"
         try:
@@ -41,15 +64,24 @@ def earlier_points(
         except (OSError, ValueError):
             warn(f"{path} is no finished experiment; left out")
             continue
-        quality = results.get("quality") or {}
-        if (
-            results.get("class") == class_name
-            and results.get("settings", {}).get("data_sha256") == data_sha256
-            and results.get("settings", {}).get("measure") == measure
-            and all(quality.get(key) == quality_now[key] for key in ("features", "weights_sha256"))
-        ):
-            found += [point for point in quality["points"] if point["gain"] is not None]
-    return found
+        quality = results.get("quality")
+        if not quality:
+            continue
+        theirs = results.get("settings", {})
+        names = [*SAME_TRAINING, *filter(None, [RATE_OF.get(settings["measure"])])]
+        others = [name for name in names if theirs.get(name) != settings[name]]
+        if results.get("class") != class_name:
+            others.append("class")
+        others += [n for n in ("features", "weights_sha256") if quality.get(n) != quality_now[n]]
+        if others:
+            warn(f"{path} cannot be compared, it has other {', '.join(others)}; left out")
+            continue
+        for point in quality["points"]:
+            # One generator in two experiments has one set of measures, and is one generator.
+            measured = {k: v for k, v in point["measures"].items() if k not in OF_THE_ARMS}
+            if point["gain"] is not None:
+                found.setdefault(tuple(sorted(measured.items())), point)
+    return list(found.values())
 
 
 def predict(points: Sequence[dict[str, Any]], measures: dict[str, float | None]) -> dict[str, Any]:
@@ -72,9 +104,10 @@ def predict(points: Sequence[dict[str, Any]], measures: dict[str, float | None])
         left_out = []
         for row in range(len(pairs)):
             others = np.delete(pairs, row, axis=0)
+            guess = float(others[:, 1].mean())  # all that others of one quality can tell
             if np.ptp(others[:, 0]) > 0:
                 guess, _ = _line(others[:, 0], others[:, 1], pairs[row, 0])
-                left_out.append(guess - pairs[row, 1])
+            left_out.append(guess - pairs[row, 1])
         by_measure[name] = {
             "prediction": centre,
             "interval": list(interval),

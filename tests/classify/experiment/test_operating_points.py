@@ -79,6 +79,11 @@ def test_the_curve_of_a_perfect_ranking_is_one_everywhere() -> None:
     assert worst[0] == pytest.approx(0.5)
 
 
+def test_images_of_one_score_are_called_together() -> None:
+    scores, positive = np.full(4, 0.5), np.array([True, False, False, False])
+    assert precision_recall_curve(scores, positive, np.array([0.5, 1.0])) == pytest.approx(0.25)
+
+
 def test_calibration_of_an_honest_and_of_a_boastful_classifier(rng: np.random.Generator) -> None:
     truth = rng.random(20_000)
     labels = (rng.random(20_000) < truth).astype(int)

@@ -62,18 +62,39 @@ def test_a_prediction_follows_the_line_and_says_how_far_it_may_be_off(
     assert "kernel distance (KID) predicts +" in in_words("new", found)
 
 
-def test_no_prediction_from_too_few_or_from_other_images(tmp_path: Path) -> None:
+def test_no_prediction_from_too_few_or_from_other_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     found = predict([{"measures": {"coverage": 0.1}, "gain": 0.0}], {"coverage": 0.2})
     assert found["best"] is None
     assert "no prediction" in in_words("new", found)
     now = {"features": "classifier", "weights_sha256": "w"}
     quality = now | {"points": [{"measures": {}, "gain": 0.1}]}
-    settings = {"data_sha256": "x", "measure": "recall"}
+    settings = {
+        "data_sha256": "x", "measure": "recall", "model": "small", "steps": 400, "batch_size": 64,
+        "learning_rate": 0.002, "best_by": "loss", "keep": 0, "false_positive_rate": 0.02,
+    }  # fmt: skip
     results = {"class": "merger", "settings": settings, "quality": quality}
     (tmp_path / "results.json").write_text(json.dumps(results))
-    assert len(earlier_points([tmp_path], "x", "merger", now, "recall")) == 1
-    assert earlier_points([tmp_path], "y", "merger", now, "recall") == []
-    assert earlier_points([tmp_path], "x", "spiral", now, "recall") == []
-    assert earlier_points([tmp_path], "x", "merger", now | {"weights_sha256": "v"}, "recall") == []
-    assert earlier_points([tmp_path], "x", "merger", now, "average_precision") == []
-    assert earlier_points([tmp_path / "none"], "x", "merger", now, "recall") == []
+    twice = [tmp_path, tmp_path]  # one generator in two experiments
+    assert len(earlier_points(twice, "merger", settings, now)) == 1
+    assert earlier_points([tmp_path], "spiral", settings, now) == []
+    assert earlier_points([tmp_path], "merger", settings, now | {"weights_sha256": "v"}) == []
+    assert earlier_points([tmp_path / "none"], "merger", settings, now) == []
+    for other in ({"data_sha256": "y"}, {"measure": "average_precision"}, {"steps": 800}):
+        assert earlier_points([tmp_path], "merger", settings | other, now) == []
+    assert "cannot be compared, it has other steps; left out" in capsys.readouterr().err
+    # The rate matters where recalls are matched at it, and nowhere else.
+    assert (
+        len(earlier_points([tmp_path], "merger", settings | {"false_positive_rate": 0.1}, now)) == 1
+    )
+
+
+def test_the_hardest_generator_is_not_left_out_of_the_error() -> None:
+    """All but one of one quality: without the other one there is no line, and it is far off."""
+    points = [
+        {"measures": {"coverage": x}, "gain": y}
+        for x, y in ((0.0, 0.01), (0.0, 0.012), (0.0, 0.011), (0.0, 0.01), (5.0, -0.3))
+    ]
+    error = predict(points, {"coverage": 5.0})["by_measure"]["coverage"]["left_out_error"]
+    assert error == pytest.approx(0.31 / 5**0.5, rel=0.02)

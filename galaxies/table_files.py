@@ -101,9 +101,13 @@ def delimiter_of(header: str) -> str:
 def numbers_or_text(values: Sequence[str]) -> np.ndarray:
     """(N,) float64 where every value that is there is a number, (N,) str otherwise.
 
-    An empty field, ``nan``, ``null``, ``na``, ``none`` and ``--`` are missing.
+    An empty field, ``nan``, ``null``, ``na``, ``none`` and ``--`` are missing. Digits that begin
+    with 0, such as 007, and those with ``_`` between them are names: as numbers two of them
+    could be one.
     """
     stripped = [value.strip() for value in values]
+    if any("_" in v or (len(v) > 1 and v[0] == "0" and v.isdigit()) for v in stripped):
+        return np.array(stripped, dtype=str)
     missing = {"", "nan", "null", "na", "n/a", "none", "--", "masked"}
     try:
         numbers = np.array([np.nan if v.lower() in missing else float(v) for v in stripped])

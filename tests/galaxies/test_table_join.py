@@ -84,3 +84,12 @@ def test_two_images_of_one_stem_do_not_share_a_row(tmp_path: Path) -> None:
     assert join.rows_of(np.array(["spiral/1.png", "merger/2.png"])).tolist() == [1, 2]
     with pytest.raises(InputError, match=r"spiral/1.png and merger/1.png would both take the row"):
         join.rows_of(np.array(["spiral/1.png", "merger/1.png"]))
+
+
+@pytest.mark.parametrize("names", [("007", "7"), ("1_23", "12_3")])
+def test_ids_of_digits_are_names_and_no_numbers(tmp_path: Path, names: tuple[str, str]) -> None:
+    (tmp_path / "table.csv").write_text(f"objid,u\n{names[0]},1\n{names[1]},2\n")
+    for id_column in (None, "objid"):
+        join = read_join(tmp_path / "table.csv", id_column)
+        assert join.table.ids.tolist() == list(names)
+        assert join.rows_of(np.array([f"a/{names[1]}.png", f"b/{names[0]}.png"])).tolist() == [1, 0]

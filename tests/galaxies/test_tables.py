@@ -225,3 +225,11 @@ def test_a_column_whose_values_follow_the_classes_is_warned_of(
     said = capsys.readouterr().err
     assert "each value of code occurs in one class only" in said
     assert "--exclude-column" in said
+
+
+def test_groups_of_digits_stay_apart(tmp_path: Path) -> None:
+    path = write_csv(
+        tmp_path / "t.csv",
+        {"class": ["a", "b"] * 2, "group": ["01", "1", "001", "1"], "u": [1, 2, 3, 4]},
+    )
+    assert read_table(path).group.tolist() == ["01", "1", "001", "1"]

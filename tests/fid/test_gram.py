@@ -133,3 +133,16 @@ def test_sliced_distance_of_one_dimension_is_wasserstein(rng):
     first, second = rng.normal(size=(50, 1)), rng.normal(1, 2, size=(50, 1))
     gap = np.sort(first[:, 0]) - np.sort(second[:, 0])
     assert sliced_distance(first, second, rng) == pytest.approx(3 * np.square(gap).mean())
+
+
+def test_the_standard_error_of_a_small_side_is_not_cut_to_nothing():
+    """40 and 800 images: the error may be too large with few images, but not by three."""
+    values, errors = [], []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        gram = PooledGram(rng.normal(size=(40, 64)), rng.normal(size=(800, 64)))
+        values.append(gram.frechet(gram.real_rows, gram.fake_rows))
+        if seed < 4:
+            errors.append(gram.frechet_standard_error(40, rng))
+    ratio = np.mean(errors) / np.std(values, ddof=1)
+    assert 0.8 < ratio < 2.2

@@ -37,8 +37,8 @@ class Memorisation:
     unseen_ratio : (h,) float64
         The same for real images that the generator never saw: the floor of ``ratio``.
     held_out_ratio : (m,) float64 or None
-        Distance to the nearest training image over that to the nearest held-out one; ``None``
-        without held-out images.
+        Distance to the nearest training image over that to the nearest held-out one, among as
+        many of the one as of the other; ``None`` without held-out images.
     copies, copies_of_unseen : float
         Share of ``ratio`` and of ``unseen_ratio`` below `COPY_RATIO`.
     z, p : float
@@ -114,9 +114,8 @@ def measure_memorisation(
     c_t, c_t_p = copying_test(nearest.distance, unseen.distance)
     held_out_ratio = None
     if held_out is not None:
-        held_out_ratio = _ratio(
-            nearest.distance, nearest_under_symmetries(generated, held_out).distance
-        )
+        # A stream of its own: what is drawn here changes nothing that is drawn later.
+        held_out_ratio = _held_out_ratio(generated, training, held_out, rng.spawn(1)[0])
     return Memorisation(
         nearest=nearest,
         ratio=ratio,
@@ -156,6 +155,21 @@ def _own_reach(training: torch.Tensor, indices: np.ndarray) -> np.ndarray:
     """Distance of the training images ``indices`` to their own nearest neighbours."""
     asked, inverse = np.unique(indices, return_inverse=True)
     return nearest_under_symmetries(training[asked], training, exclude=asked).distance[inverse]
+
+
+def _held_out_ratio(
+    generated: torch.Tensor,
+    training: torch.Tensor,
+    held_out: torch.Tensor,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    # The nearest of many is nearer than the nearest of few, copied or not.
+    count = min(len(training), len(held_out))
+    to_training, to_held_out = (
+        nearest_under_symmetries(generated, images[_thinned(len(images), count, rng)]).distance
+        for images in (training, held_out)
+    )
+    return _ratio(to_training, to_held_out)
 
 
 def _ratio(distance: np.ndarray, scale: np.ndarray) -> np.ndarray:

@@ -117,3 +117,13 @@ def test_equal_training_images_do_not_divide_by_zero(images, rng):
     found = measure_memorisation(images[:5], training, rng=rng)
     assert np.isfinite(found.ratio).all()
     assert found.copies == 1
+
+
+def test_few_held_out_images_do_not_make_fresh_ones_look_copied(rng):
+    """The nearest of 300 is nearer than the nearest of 20 also for a perfect generator."""
+    pixels = torch.from_numpy(rng.integers(0, 256, (420, 1, 3, 3), dtype=np.uint8))
+    training, held_out, fresh = pixels[:300], pixels[300:320], pixels[320:]
+    found = measure_memorisation(fresh, training, held_out, rng=np.random.default_rng(0))
+    assert np.median(found.held_out_ratio) == pytest.approx(1, abs=0.15)
+    copied = measure_memorisation(training[:100], training[:20], held_out, rng=rng)
+    assert copied.held_out_ratio[:20].max() == 0

@@ -16,6 +16,7 @@ import torch
 from tqdm import tqdm
 
 from fid.features import FeatureExtractor
+from fid.full_precision import precision_of
 from fid.image_sources import Batch, ImageSource, ahead
 from fid.statistics import FeatureStatistics, StatisticsAccumulator, statistics_of_features
 from fid.statistics_file import Origin, StretchOfOrigin
@@ -131,7 +132,8 @@ def _features_of_batch(batch: Batch, extractor: FeatureExtractor) -> tuple[np.nd
     """(n,) rows in order and their (n, d) float32 features."""
     if not batch.rows:
         return np.zeros(0, dtype=np.int64), np.zeros((0, extractor.dimensions), np.float32)
-    features = torch.cat([extractor(images).cpu() for images in batch.images]).numpy()
+    with precision_of(extractor):  # those of other packages need not think of it
+        features = torch.cat([extractor(images).cpu() for images in batch.images]).numpy()
     rows = np.concatenate(batch.rows)
     order = np.argsort(rows)
     return rows[order], features[order]

@@ -22,3 +22,10 @@ def full_precision() -> Iterator[None]:
     finally:
         for place, precision in zip(places, before, strict=True):
             place.fp32_precision = precision
+
+
+def precision_of(features: object) -> contextlib.AbstractContextManager[None]:
+    """`full_precision` for any extractor but one that says it is ``approximate``."""
+    if getattr(features, "approximate", False):
+        return contextlib.nullcontext()
+    return full_precision()

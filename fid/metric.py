@@ -7,6 +7,7 @@ from torchmetrics import Metric
 
 from fid.features import FeatureExtractor
 from fid.frechet import FrechetDistance, frechet_distance
+from fid.full_precision import precision_of
 from fid.statistics import FeatureStatistics, StatisticsAccumulator, merge, statistics_of_features
 from galaxies.errors import InputError
 
@@ -64,7 +65,8 @@ class FrechetDistanceMetric(Metric):
                 f"images are {images.dtype}; uint8 is needed (galaxies.pixels.to_storage)"
             )
         side = "real" if real else "fake"
-        features = self._extractor[0](images).to(self.device, torch.float32)
+        with precision_of(self._extractor[0]):
+            features = self._extractor[0](images).to(self.device, torch.float32)
         waiting = getattr(self, f"{side}_waiting")
         count = int(getattr(self, f"{side}_waiting_count"))
         start = 0

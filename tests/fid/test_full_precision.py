@@ -3,8 +3,11 @@
 import pytest
 import torch
 
+from fid.extraction import extract
 from fid.full_precision import full_precision
+from fid.image_sources import SetImages
 from fid.inception_features import InceptionFeatures
+from fid.metric import FrechetDistanceMetric
 from fid.timm_features import TimmFeatures
 
 
@@ -55,3 +58,27 @@ def test_inception_features_run_in_full_precision_unless_approximate(approximate
     features.__dict__["_network"] = network
     features(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
     assert (network.seen == ("ieee", "ieee")) is not approximate
+
+
+class OtherPackage:
+    """Features of a package that thinks nothing of precision."""
+
+    name, dimensions, weights_sha256, recipe = "other", 3, "", "mean"
+
+    def __init__(self, approximate: bool) -> None:
+        self.approximate = approximate
+        self.network = Watching()
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network(images.float())
+
+
+@pytest.mark.parametrize("approximate", [False, True])
+def test_whatever_is_registered_runs_in_full_precision(approximate, tiny_set):
+    features, before = OtherPackage(approximate), settings()
+    extract(SetImages("tiny", tiny_set), features, progress=False)
+    assert (features.network.seen == ("ieee", "ieee")) is not approximate
+    features.network.seen = None
+    FrechetDistanceMetric(features).update(tiny_set.pixels[:4], real=True)
+    assert (features.network.seen == ("ieee", "ieee")) is not approximate
+    assert settings() == before

@@ -8,6 +8,7 @@ ever clipped: 16-bit grey is refused unless it is to be scaled (``value / 257``,
 
 import io
 import os
+import struct
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -36,7 +37,11 @@ taken when it moves."""
 _EIGHT_BIT_MODES = {"1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr"}
 _GREY_MODES = {"1", "L", "LA", "I", "F"}  # and those that begin with "I;"
 
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, zipfile.BadZipFile)
+_UNREADABLE = (
+    OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, struct.error,
+    zipfile.BadZipFile,
+)  # fmt: skip
+"""What Pillow raises of damaged files; a TIFF without a width, for one, is a `TypeError`."""
 _TOO_LARGE = Image.DecompressionBombError
 _MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 2**26
 

@@ -202,3 +202,16 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, make_picture, monkeypat
     with pytest.raises(InputError, match=r"shut cannot be read \(Permission denied\)"):
         list_image_files(tmp_path, recursive=True)
     assert [path.name for path in list_image_files(tmp_path / "a")] == ["0.png"]
+
+
+def test_a_tiff_whose_second_frame_has_no_width_is_named(tmp_path, make_picture):
+    path = tmp_path / "a.tif"
+    make_picture(1, mode="L").save(path)
+    whole = path.read_bytes()
+    first = int.from_bytes(whole[4:8], "little")
+    following = first + 2 + 12 * int.from_bytes(whole[first : first + 2], "little")
+    second = b"\x01\0" + bytes.fromhex("030101000300000001000000") + bytes(4)
+    at = len(whole).to_bytes(4, "little")
+    path.write_bytes(whole[:following] + at + whole[following + 4 :] + second)
+    with pytest.raises(BadImageError, match=r"a is corrupt or not an image"):
+        decode_image(path, "a")

@@ -368,4 +368,7 @@ def _decoded(value: object) -> str:
 
 
 def _as_utf8(values: np.ndarray) -> np.ndarray:
-    return np.char.encode(values.astype(str), "utf-8") if len(values) else np.zeros(0, dtype="S1")
+    if not len(values):
+        return np.zeros(0, dtype="S1")
+    # A file name need not be UTF-8; its bytes stay as they are, and `_decoded` reads them again.
+    return np.char.encode(values.astype(str), "utf-8", "surrogateescape")

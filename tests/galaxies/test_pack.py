@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import h5py
@@ -448,3 +449,11 @@ def test_a_folder_called_simulated_is_not_mistaken(
     assert status == 2
     assert "simulated is the embedded survey, and also a name in" in error
     assert galaxy_set(command, "./simulated", *out)[0] == 0
+
+
+def test_a_file_name_that_is_not_utf8(class_folder, tmp_path, galaxy_set):
+    folder = class_folder / "spiral"
+    (folder / "0.png").rename(folder / os.fsdecode(b"caf\xe9.png"))
+    status, _, error = galaxy_set("pack", class_folder, tmp_path / "o.h5", "--size", 16)
+    assert status == 0, error
+    assert "spiral/café.png" in read_hdf5(tmp_path / "o.h5").ids.tolist()

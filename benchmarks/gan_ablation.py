@@ -15,6 +15,7 @@ per variant, ``OUT/VARIANT.png``.
 
 import argparse
 import contextlib
+import dataclasses
 import fcntl
 import json
 import shutil
@@ -29,12 +30,14 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 from galaxies.pixels import to_network
 from galaxies.sources import open_image_set
 from gan.judge import Judge
 from gan.pictures import grid, save_picture
 from gan.preparation import prepare
+from gan.recipes import TAIL
 from gan.sampling import generate, load_generator
 from gan.trainer import train
 from gan.training_config import TrainConfig
@@ -141,12 +144,15 @@ def main() -> None:
 
 def settings_of(options: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     gpu = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
-    kept = ("classes", "steps", "batch_size", "size", "width", "against", "count", "set")
+    kept = (
+        "classes", "steps", "batch_size", "size", "width", "against", "count", "set", "judge_steps",
+    )  # fmt: skip
     return {
         "device": gpu,
         "torch": torch.__version__,
         "data": Path(options.data).name,
         **{name: getattr(options, name) for name in kept},
+        "tail": dataclasses.asdict(TAIL),  # a changed default makes other rows
     }
 
 
@@ -220,7 +226,7 @@ class Bench:
         row["chosen_step"] = outcome.chosen_step
         log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         row["last"] = next(r for r in reversed(log) if r["kind"] == "training")
-        row["curve"] = [(r["step"], r["kid"]) for r in log if r["kind"] == "evaluation"]
+        row["curve"] = [(r["step"], r.get("kid")) for r in log if r["kind"] == "evaluation"]
         row["guards"] = [r["sentence"] for r in log if r["kind"] in ("guard", "rollback")]
         generator = load_generator(folder, self.device)
         row["classes"] = {}
@@ -315,7 +321,10 @@ class Bench:
             progress=False,
             steps=self.options.judge_steps,
         )
-        extractor.classifier.save(folder)
+        try:
+            extractor.classifier.save(folder)
+        except InputError:  # a process beside this one was faster; all rows need one judge
+            return load_extractor(str(folder), None, self.device)
         return extractor
 
     def _mobilenet(self) -> Any:

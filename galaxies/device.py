@@ -35,7 +35,13 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and not found:
         raise InputError(f"--device {name}: this machine has no CUDA device; use --device cpu")
     if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if device.index >= torch.cuda.device_count():
+            raise InputError(
+                f"torchrun started process {device.index + 1} of this machine, which has "
+                f"{torch.cuda.device_count()} CUDA devices; lower --nproc-per-node"
+            )
+        return device
     if device.type == "cuda" and device.index >= torch.cuda.device_count():
         count = torch.cuda.device_count()
         raise InputError(f"--device {name}: this machine has {count} CUDA devices, from cuda:0")

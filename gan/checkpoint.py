@@ -12,6 +12,7 @@ killed between the two repeats, bit by bit, what led to those weights.
 import dataclasses
 import hashlib
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from gan.recipes import Parts
 
 CONFIG, WEIGHTS, STATE, LOG = "config.json", "weights.safetensors", "state.pt", "log.jsonl"
 TRAINING_IMAGES, SAMPLES, CARD = "training_images.json", "samples", "card.md"
-SNAPSHOTS = "snapshots"
+SNAPSHOTS, JUDGE, CURVE = "snapshots", "judge", "curve.png"
 FORMAT = 1
 
 LATER_PARTS: dict[str, Any] = {"augment_watch": "sign"}
@@ -200,6 +201,14 @@ def read_weights(folder: Path, step: int | None = None) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, ValueError, OSError) as error:
         raise InputError(f"{path} is damaged ({error}); train or copy it anew") from None
+
+
+def remove_run(folder: Path) -> None:
+    """Remove what a run left in ``folder``, and nothing else."""
+    for name in (CONFIG, WEIGHTS, STATE, LOG, TRAINING_IMAGES, CARD, CURVE):
+        (folder / name).unlink(missing_ok=True)
+    for name in (SAMPLES, SNAPSHOTS, JUDGE):
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
 def run_and_step(path: Path, step: int | None = None) -> tuple[Path, int | None]:

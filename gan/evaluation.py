@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from galaxies.pixels import to_network
 from gan import guards
@@ -132,10 +133,13 @@ def what_was_kept(best: dict[str, Any]) -> str | None:
 
 
 def save_reals(preparation: Preparation, path: Path) -> None:
-    """One row of training images per class."""
+    """One row of training images per class, filled with sky where a class has few."""
     train = preparation.train
-    of_each = (train.of_classes([index]) for index in preparation.made)
-    pieces = [own.read(np.arange(min(GRID_COLUMNS, len(own)))) for own in of_each]
+    pieces = []
+    for index in preparation.made:
+        own = train.of_classes([index])
+        shown = own.read(np.arange(min(GRID_COLUMNS, len(own))))
+        pieces.append(F.pad(shown, (0, 0, 0, 0, 0, 0, 0, GRID_COLUMNS - len(shown))))
     save_picture(grid(to_network(torch.cat(pieces), train.stretch), GRID_COLUMNS), path)
 
 

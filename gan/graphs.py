@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from gan.step import TrainingStep
+from gan.synchronised_norm import is_distributed
 
 WARM_UP_STEPS = 3
 """Eager steps of each kind before a capture: cuDNN chooses its kernels and workspaces grow."""
@@ -86,8 +87,7 @@ class GraphStepper:
             with torch.cuda.graph(graph, pool=self._pool, stream=self._stream):
                 self._step.run(penalised)
         except RuntimeError as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            self._reasons[penalised] = f"capture failed: {lines[0][:200]}"
+            self._reasons[penalised] = f"capture failed: {first_cause(error)[:200]}"
             torch.cuda.synchronize(self._step.device)
             return None
         self._pool = self._pool or graph.pool()
@@ -95,9 +95,17 @@ class GraphStepper:
         return graph
 
 
+def first_cause(error: BaseException) -> str:
+    """First line of the error that came first: leaving a failed capture raises again."""
+    while error.__context__ is not None:
+        error = error.__context__
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 def make_stepper(step: TrainingStep, graphs: bool | None) -> EagerStepper | GraphStepper:
     """Graphs on CUDA in a single process unless ``graphs`` is false; eager steps elsewhere."""
-    usable = step.device.type == "cuda" and step.world == 1
+    usable = step.device.type == "cuda" and not is_distributed()
     if usable and graphs is not False:
         return GraphStepper(step)
     return EagerStepper(step)

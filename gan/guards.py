@@ -36,9 +36,7 @@ MORE_AUGMENTATION = (
 )
 
 
-def discriminator_has_won(
-    rows: Sequence[dict[str, Any]], loss: LossName = "logistic"
-) -> str | None:
+def discriminator_has_won(rows: Sequence[dict[str, Any]], loss: LossName) -> str | None:
     """Look at the last training rows of the log."""
     recent = [row for row in rows if row["kind"] == "training"][-WON_LOOKS:]
     if len(recent) < WON_LOOKS:

@@ -1,16 +1,16 @@
 """Whether a run can be judged, and the judge's features: trained once, kept to resume with."""
 
-import contextlib
+import os
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
+from gan.checkpoint import JUDGE
 from gan.judge import LEAST_VALIDATION, Extractor
 from gan.preparation import Preparation
-
-JUDGE = "judge"
 
 
 def trained_extractor(
@@ -28,9 +28,14 @@ def trained_extractor(
         return load_extractor(f"classifier:{stored}", None, device)
     extractor = train_extractor(train, seed=seed, device=device, progress=progress)
     save = getattr(extractor, "save", None)
-    if save is not None:
-        with contextlib.suppress(FileExistsError):
-            save(stored)
+    if save is None or not os.access(folder, os.W_OK):
+        return extractor
+    try:
+        save(stored)
+    except InputError:
+        if not stored.is_dir():
+            raise
+        return load_extractor(f"classifier:{stored}", None, device)  # another process was faster
     return extractor
 
 

@@ -58,6 +58,13 @@ class Schedule:
     condition_from: int
     condition_full: int
 
+    def conditioning(self, step: Tensor) -> Tensor:
+        """How much the class matters at ``step`` () from 0: () float32, 0 to 1."""
+        length = self.condition_full - self.condition_from
+        if length <= 0:
+            return (step >= self.condition_from).float()
+        return ((step - self.condition_from) / length).clamp(0, 1).float()
+
 
 class TrainingStep:
     """Networks, optimizers and the step that moves them.
@@ -170,10 +177,7 @@ class TrainingStep:
 
     def _conditioning(self) -> Tensor:
         """How much the class matters at this step, 0 to 1."""
-        length = self.schedule.condition_full - self.schedule.condition_from
-        if length <= 0:
-            return (self.step_count >= self.schedule.condition_from).float()
-        return ((self.step_count - self.schedule.condition_from) / length).clamp(0, 1).float()
+        return self.schedule.conditioning(self.step_count)
 
     def _augmented(self, images: Tensor, labels: Tensor, uniforms: Tensor, turn: int) -> Tensor:
         start = BATCH_DRAWS + 2 + turn * DRAWS
@@ -429,6 +433,8 @@ def _adam(
         fused=True,
         capturable=device.type == "cuda",
     )
+    # Steps before the capture, and without graphs, are meant: torch warns of them otherwise.
+    optimizer._warned_capturable_if_run_uncaptured = True
     for parameter in network.parameters():
         optimizer.state[parameter] = {
             "step": torch.zeros((), device=device),

@@ -60,9 +60,14 @@ class NormalScores:
         for place, knots in enumerate(self.values):
             low = np.searchsorted(knots, features[:, place], side="left")
             high = np.searchsorted(knots, features[:, place], side="right")
-            exact = np.interp(features[:, place], *_increasing(knots, self.levels))
-            middle = (low + high - 1).clip(0) / 2 / (len(knots) - 1)
-            result[:, place] = np.where(high > low + 1, middle, exact)
+            last = len(knots) - 1
+            middle = (low + high - 1) / 2 / last
+            # Between two knots: from the last of those that are tied below to the first above.
+            below, above = (low - 1).clip(0, last), low.clip(0, last)
+            width = knots[above] - knots[below]
+            way = (features[:, place] - knots[below]) / np.where(width > 0, width, 1)
+            between = (below + way.clip(0, 1) * (above - below)) / last
+            result[:, place] = np.where(high > low, middle, between)
         return ndtri(result.clip(ndtr(-_EDGE), ndtr(_EDGE)))
 
     def inverse(self, scores: np.ndarray) -> np.ndarray:
@@ -81,12 +86,6 @@ def normal_scores_of(features: np.ndarray) -> NormalScores:
     """Measure (n, F) training features."""
     levels = np.linspace(0, 1, min(KNOTS, len(features)))
     return NormalScores(np.quantile(features, levels, axis=0).T, levels)
-
-
-def _increasing(knots: np.ndarray, levels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Knots without repeats; ``np.interp`` needs them."""
-    unique, first = np.unique(knots, return_index=True)
-    return unique, levels[first]
 
 
 class ResidualRows(nn.Module):

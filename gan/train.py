@@ -113,8 +113,7 @@ def _make_room(folder: Path, *, overwrite: bool) -> None:
     import shutil
 
     from galaxies.atomic import folder_lock, refuse_existing
-    from gan.checkpoint import is_run
-    from gan.judge_training import JUDGE
+    from gan.checkpoint import JUDGE, is_run
 
     refuse_existing(folder, overwrite=overwrite)
     if not folder.exists():

@@ -19,11 +19,13 @@ from gan import guards
 from gan.announcements import Announcer
 from gan.card import write_card
 from gan.checkpoint import (
+    CURVE,
     SAMPLES,
     RunDescription,
     RunLog,
     read_log,
     read_state,
+    remove_run,
     weights_path,
     write_description,
     write_state,
@@ -50,7 +52,6 @@ from gan.training_config import TrainConfig
 from gan.trial import choose_precision
 
 RATE_FACTOR = 0.5  # of both learning rates after a NaN
-EVALUATION_SEED = 77
 RIPE = 0.3  # share of the steps before the images are guarded
 CURVE_SECONDS = 20.0  # drawing takes a good part of a second
 
@@ -123,6 +124,8 @@ def train(
     preparation = preparation or prepare(config, image_set)
     lock = folder_lock(folder) if processes.leads else contextlib.nullcontext()
     with lock, fast_kernels(processes.device):
+        if processes.leads and not config.resume:
+            remove_run(folder)  # what an earlier run left must not pass for a part of this one
         run = Run(config, preparation, folder, processes, extractor, progress)
         return run.go()
 
@@ -188,6 +191,7 @@ class Run:
         self.stepper = make_stepper(self.step, config.cuda_graphs)
         self.number = 0
         self.last_look = 0  # step at which the sums began
+        self._restart_clock()
         self.rollbacks = 0
         self.warned: list[str] = []
         self.fatal: list[str] = []  # sentences of guards that end the run
@@ -230,7 +234,7 @@ class Run:
             disable=not (self.progress and self.processes.leads),
         )
         last_save = time.monotonic()
-        tick = (time.perf_counter(), self.number)
+        self._restart_clock()
         with stop_requests() as stop, bar:
             while self.number < config.steps:
                 self.stepper.advance(self.number)
@@ -239,21 +243,20 @@ class Run:
                 bar.update()
                 at_end = self.number == config.steps
                 if self.number % config.log_every == 0 or at_end:
-                    now = time.perf_counter()
-                    rate = (self.number - tick[1]) / max(now - tick[0], 1e-9)
-                    if not self._look(bar, rate):
-                        tick = (time.perf_counter(), self.number)
+                    is_whole = self._look(bar)
+                    self._restart_clock()
+                    if not is_whole:
                         bar.n = self.number
                         continue
-                    tick = (now, self.number)
                 if self.number % config.steps_between_evaluations == 0 or at_end:
                     if self._any_broken(not self.step.is_finite()):
                         self._roll_back()
-                        tick = (time.perf_counter(), self.number)
+                        self._restart_clock()
                         bar.n = self.number
                         continue
-                    self._evaluate()
-                    tick = (time.perf_counter(), self.number)
+                    if self._evaluate():
+                        self._save()  # the state must know of the weights that are kept
+                    self._restart_clock()
                 if self._is_stopped_by_guards():
                     raise InputError(self._stop())
                 if self.processes.leads and time.monotonic() - last_save >= config.save_seconds:
@@ -286,12 +289,8 @@ class Run:
 
     def _conditioning(self) -> float:
         """How much the class mattered in the last step."""
-        schedule = self.step.schedule
-        length = schedule.condition_full - schedule.condition_from
-        last = max(self.number - 1, 0)
-        if length <= 0:
-            return float(last >= schedule.condition_from)
-        return min(1.0, max(0.0, (last - schedule.condition_from) / length))
+        last = torch.tensor(max(self.number - 1, 0), dtype=torch.float64)
+        return float(self.step.schedule.conditioning(last))
 
     def _resumed_state(self) -> dict[str, Any] | None:
         if not self.config.resume:
@@ -366,13 +365,19 @@ class Run:
                 tensors[f"{prefix}.{name}"] = value
         write_weights(weights_path(self.folder, snapshot), tensors, self.number)
 
-    def _look(self, bar: tqdm, steps_per_second: float) -> bool:
+    def _restart_clock(self) -> None:
+        self._clock = (time.perf_counter(), self.number)
+
+    def _look(self, bar: tqdm) -> bool:
         """Read the sums once, log them; roll back and return false where they are not finite."""
-        means = (self.step.sums / (self.number - self.last_look)).tolist()
+        sums = self.step.sums.tolist()  # waits for the device: the time until here is the steps'
+        since, first = self._clock
+        steps_per_second = (self.number - first) / max(time.perf_counter() - since, 1e-9)
+        steps = range(self.last_look, self.number)
+        values = {name: total / len(steps) for name, total in zip(METRICS, sums, strict=True)}
+        values["penalty"] *= len(steps) / max(1, sum(map(self.step.is_penalised, steps)))
         self.step.sums.zero_()
         self.last_look = self.number
-        values = dict(zip(METRICS, means, strict=True))
-        values["penalty"] *= self.step.parts.penalty_every
         row: dict[str, Any] = {
             "kind": "training",
             "step": self.number,
@@ -395,7 +400,7 @@ class Run:
         self.announcer.time_left(self.config.steps - self.number, steps_per_second)
         if isinstance(self.stepper, GraphStepper):
             self.announcer.eager_steps(self.stepper.reason)
-        self._report(guards.discriminator_has_won(self.rows), "discriminator")
+        self._report(guards.discriminator_has_won(self.rows, self.step.parts.loss), "discriminator")
         self._report(guards.discriminator_is_silent(self.rows), "silent discriminator")
         return True
 
@@ -441,11 +446,11 @@ class Run:
         )
         self._save()  # a kill from here on must not forget it
 
-    def _evaluate(self) -> None:
-        """Sample, judge, keep the weights where they are the best so far."""
+    def _evaluate(self) -> bool:
+        """Sample, judge, keep the weights where they are the best so far; whether they were."""
         self.last_good = self._good_state()
         if not self.processes.leads:
-            return
+            return False
         generator = self.generator_now()
         self.step.average.eval()
         picture = self.folder / SAMPLES / f"step-{self.number:07d}.png"
@@ -467,12 +472,14 @@ class Run:
             self._write_weights(snapshot=self.number)
         early = self._conditioning() < 1.0 and self.number < self.config.steps
         rank = rank_of(row, early=early)
-        if self.best["rank"] is None or rank < self.best["rank"]:
+        is_best = self.best["rank"] is None or rank < self.best["rank"]
+        if is_best:
             self.best = {"rank": rank, "step": self.number, "kid": dict(row.get("kid", {}))}
             self._write_weights()
         if time.monotonic() - self.last_curve > CURVE_SECONDS:
             self.last_curve = time.monotonic()
-            save_curve(self.rows, self.folder / "curve.png", self.best["step"])
+            save_curve(self.rows, self.folder / CURVE, self.best["step"])
+        return is_best
 
     def _is_ripe(self) -> bool:
         """Whether the images have had time to become something: before, every guard would cry."""
@@ -515,13 +522,13 @@ class Run:
     def _must_stop(self, stop: list[int]) -> bool:
         if self.processes.world == 1:
             return bool(stop)
-        if self.number % 10:  # asking each other costs a message
+        if self.processes.device.type == "cuda" and self.number % 10:  # asking costs a message
             return False
         return any_process(bool(stop), self.processes.device)
 
     def _finish(self) -> None:
         if self.rows:
-            save_curve(self.rows, self.folder / "curve.png", self.best["step"])
+            save_curve(self.rows, self.folder / CURVE, self.best["step"])
         kept = what_was_kept(self.best)
         if kept:
             self.announcer.say(kept)

@@ -33,6 +33,9 @@ def test_a_gpu_is_taken_by_number_or_by_rank(two_gpus, monkeypatch):
     assert choose_device("cuda:0") == torch.device("cuda:0")
     with pytest.raises(InputError, match="2 CUDA devices"):
         choose_device("cuda:2")
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(InputError, match=r"process 3 .* 2 CUDA devices; lower --nproc-per-node"):
+        choose_device("cuda")
 
 
 @pytest.mark.parametrize("name", ["gpu", "meta", "cuda:x", ""])

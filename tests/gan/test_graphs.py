@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from gan.graphs import WARM_UP_STEPS, GraphStepper
+from gan.graphs import WARM_UP_STEPS, GraphStepper, first_cause
 
 
 class Stream:
@@ -69,3 +69,14 @@ def test_a_failed_capture_is_told_of_its_kind_of_step_alone(stepper):
     assert stepper.reason == "penalised steps: capture failed: operation not permitted"
     assert stepper.name == f"CUDA graphs, but {stepper.reason}"
     assert Graph.replays == 3  # the plain steps after their warm-up
+
+
+def test_the_first_error_of_a_failed_capture_is_the_one_that_is_told():
+    """Leaving the capture raises a second one, which says only that there was a first."""
+    with pytest.raises(RuntimeError, match="previous error") as told:
+        try:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+    assert first_cause(told.value) == "operation not permitted when stream is capturing"
+    assert first_cause(ValueError()) == "ValueError"

@@ -37,6 +37,17 @@ def test_repeated_values_map_to_the_middle_of_their_ranks() -> None:
 
 
 @pytest.mark.slow
+def test_what_lies_above_a_tie_comes_after_it() -> None:
+    """Half of the values are 0: the next greater one is above the median, not at the bottom."""
+    rng = np.random.default_rng(0)
+    values = np.concatenate([np.zeros(5000), rng.random(5000)])[:, None]
+    scores = normal_scores_of(values)
+    wanted = np.array([0.0, 1e-5, 1e-3, 0.1, 0.5, 1.0])[:, None]
+    found = scores.forward(wanted)[:, 0]
+    assert (np.diff(found) > 0).all()
+    assert found[1] == pytest.approx(0.0, abs=0.02)  # the median
+
+
 def test_generated_rows_follow_their_class() -> None:
     rows, labels = make_rows()
     generator = train_table_gan(

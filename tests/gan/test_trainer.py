@@ -7,12 +7,17 @@ import re
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from safetensors import safe_open
 
 from galaxies.errors import InputError
 from gan import guards
-from gan.checkpoint import read_log, read_state, read_training_images, read_weights
+from gan.checkpoint import read_log, read_state, read_training_images, read_weights, remove_run
+from gan.evaluation import save_reals
 from gan.generate import GenerateConfig
 from gan.judge import Verdict
+from gan.judge_training import trained_extractor
+from gan.preparation import prepare
 from gan.recipes import resolve_parts
 from gan.sampling import generate_set, load_generator
 from gan.step import TrainingStep
@@ -419,3 +424,74 @@ def test_a_class_beyond_the_last_layer_is_refused(tiny_config, tiny_set, tmp_pat
     config = tiny_config(generator="convolutional", class_from=32)
     with pytest.raises(InputError, match="--class-from 32 lies beyond"):
         train(config, tiny_set, tmp_path / "run", progress=False)
+
+
+def test_weights_and_the_state_that_knows_of_them_are_written_together(
+    tiny_config, tiny_set, tmp_path, monkeypatch
+):
+    """Else a kill between two saves leaves weights of an evaluation that the state never saw."""
+    original = TrainingStep.run
+
+    def stop(self, penalised):
+        original(self, penalised)
+        if int(self.step_count) == 8:
+            raise RuntimeError("killed")
+
+    monkeypatch.setattr(TrainingStep, "run", stop)
+    folder = tmp_path / "run"
+    with pytest.raises(RuntimeError, match="killed"):
+        train(tiny_config(save_seconds=1e9), tiny_set, folder, progress=False)
+    with safe_open(folder / "weights.safetensors", "pt") as weights:
+        assert weights.metadata()["step"] == "6"
+    assert read_state(folder)["best"]["step"] == 6
+
+
+def test_a_hinge_run_is_watched_by_the_gap_of_the_hinge(
+    tiny_config, tiny_set, tmp_path, monkeypatch
+):
+    seen = []
+    monkeypatch.setattr(guards, "discriminator_has_won", lambda rows, loss: seen.append(loss))
+    train(tiny_config(loss="hinge", steps=4), tiny_set, tmp_path / "run", progress=False)
+    assert set(seen) == {"hinge"}
+
+
+def test_a_run_anew_keeps_nothing_of_the_one_before(tiny_config, tiny_set, tmp_path):
+    folder = tmp_path / "run"
+    train(tiny_config(snapshots=True), tiny_set, folder, progress=False)
+    (folder / "notes.txt").write_text("mine")
+    remove_run(folder)
+    assert [path.name for path in folder.iterdir() if path.name != ".lock"] == ["notes.txt"]
+    train(tiny_config(steps=6), tiny_set, folder, progress=False)
+    assert not (folder / "snapshots").exists()
+
+
+def test_the_penalty_of_the_log_is_the_mean_over_the_steps_that_have_one(
+    tiny_config, tiny_set, tmp_path, monkeypatch
+):
+    """One penalised step in ten, one in two: the same number."""
+    monkeypatch.setattr("gan.step.gradient_penalty", lambda logits, images: logits.sum() * 0 + 2.0)
+    config = tiny_config(steps=15, log_every=5, penalty_every=4, standardise=False)
+    train(config, tiny_set, tmp_path / "run", progress=False)
+    rows = [row for row in read_log(tmp_path / "run") if row["kind"] == "training"]
+    assert [row["penalty"] for row in rows] == pytest.approx([2.0] * 3)
+
+
+def test_real_images_fill_one_row_a_class_however_few(tiny_config, tiny_set, tmp_path):
+    rows = np.concatenate([np.flatnonzero(tiny_set.labels == k)[:n] for k, n in ((0, 3), (1, 9))])
+    few = dataclasses.replace(tiny_set.select(rows), split=np.zeros(12, np.int8))
+    save_reals(prepare(tiny_config(minibatch_deviation=False), few), tmp_path / "reals.png")
+    with Image.open(tmp_path / "reals.png") as picture:
+        width, height = picture.size
+    assert width / 8 == pytest.approx(height / 2, abs=2)
+
+
+def test_of_two_processes_that_train_a_judge_the_slower_takes_the_others(tmp_path, monkeypatch):
+    class Extractor:
+        def save(self, folder):
+            folder.mkdir()  # the other process, in this moment
+            raise InputError("exists")
+
+    monkeypatch.setattr("fid.features.train_extractor", lambda *a, **k: Extractor())
+    monkeypatch.setattr("fid.features.load_extractor", lambda name, *_: name)
+    taken = trained_extractor(tmp_path, None, seed=0, device=torch.device("cpu"), progress=False)
+    assert taken == f"classifier:{tmp_path / 'judge'}"

@@ -73,10 +73,14 @@ def test_a_failed_capture_is_told_of_its_kind_of_step_alone(stepper):
 
 def test_the_first_error_of_a_failed_capture_is_the_one_that_is_told():
     """Leaving the capture raises a second one, which says only that there was a first."""
-    with pytest.raises(RuntimeError, match="previous error") as told:
+
+    def capture() -> None:
         try:
             raise RuntimeError("operation not permitted when stream is capturing\nmore")
         finally:
             raise RuntimeError("operation failed due to a previous error during capture")
+
+    with pytest.raises(RuntimeError, match="previous error") as told:
+        capture()
     assert first_cause(told.value) == "operation not permitted when stream is capturing"
     assert first_cause(ValueError()) == "ValueError"

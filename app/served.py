@@ -10,9 +10,9 @@ from app.uploads import MEBIBYTE, Limits
 from galaxies.errors import InputError
 
 if TYPE_CHECKING:
+    from classify.generation import LoadedGenerator
     from classify.service import ClassifierService
     from galaxies.image_set import ImageSet
-    from gan.sampling import LoadedGenerator
 
 MOST_SAMPLES = 24
 
@@ -98,7 +98,7 @@ def _load_examples(checkpoint: Path, device: str) -> "ImageSet | None":
 
 @cache
 def _load_generator(checkpoint: Path, device: str) -> "LoadedGenerator":
-    from gan.sampling import load_generator
+    from classify.generation import load_generator
 
     return load_generator(checkpoint, device)
 

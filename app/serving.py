@@ -78,7 +78,7 @@ def refuse_wrong_folders(config: ClassifyAppConfig) -> None:
     InputError
         If a folder is not what its flag asks for.
     """
-    from gan.checkpoint import read_description
+    from classify.generation import read_description
 
     for checkpoint in config.gan:
         read_description(checkpoint)

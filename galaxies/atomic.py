@@ -24,7 +24,7 @@ def refuse_existing(path: Path, *, overwrite: bool, marks: Sequence[str] = ()) -
         replaced holds at least one. Anything else was written by somebody else and stays, whatever
         ``overwrite`` says.
     """
-    if not path.exists():
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if not overwrite:
         raise InputError(f"{path} exists; choose another name or pass --overwrite")

@@ -218,7 +218,11 @@ class ImageSet:
             raise InputError("the set has no split yet; make one with: galaxy-set split SET.h5")
         rows = np.flatnonzero(self.split == SPLITS.index(name))
         if len(rows) == 0:
-            raise InputError(f"the {name} side of the split holds no image")
+            source = str(self.provenance.get("source", "the set"))
+            raise InputError(
+                f"the {name} side of the split of {source} holds no image; give each side a share "
+                "with: galaxy-set split SET.h5 --fractions 0.6 0.15 0.25 --overwrite"
+            )
         return self.select(rows)
 
     def of_classes(self, names: Sequence[str | int]) -> "ImageSet":

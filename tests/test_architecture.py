@@ -11,7 +11,7 @@ MAY_IMPORT = {
     "fid": {"fid", "galaxies"},
     "gan": {"gan", "fid", "galaxies"},
     "classify": {"classify", "gan", "fid", "galaxies"},
-    "app": {"app", "classify", "gan", "galaxies"},
+    "app": {"app", "classify", "galaxies"},
 }
 
 

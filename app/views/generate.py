@@ -121,7 +121,7 @@ def _downloads(
 
 @st.cache_data(max_entries=32, show_spinner="Drawing galaxies …")
 def _generate(checkpoint: str, name: str, count: int, seed: int, truncation: float) -> np.ndarray:
-    from gan.sampling import generate
+    from classify.generation import generate
 
     generator = served.generator(Path(checkpoint))
     with served.computing:
@@ -131,7 +131,7 @@ def _generate(checkpoint: str, name: str, count: int, seed: int, truncation: flo
 
 @st.cache_data(max_entries=32, show_spinner="Drawing the way …")
 def _walk(checkpoint: str, name: str, seed: int, truncation: float) -> np.ndarray:
-    from gan.interpolation import open_walk
+    from classify.generation import open_walk
 
     generator = served.generator(Path(checkpoint))
     with served.computing:
@@ -152,8 +152,8 @@ def _hdf5_of(checkpoint: Path, name: str, count: int, seed: int, truncation: flo
     """The same images as an image set, with the history that an evaluation asks for."""
     import torch
 
+    from classify.generation import synthetic_set
     from galaxies.hdf5 import write_hdf5
-    from gan.sampling import synthetic_set
 
     generator = served.generator(checkpoint)
     images = torch.from_numpy(_generate(str(checkpoint), name, count, seed, truncation))

@@ -12,7 +12,7 @@ from classify.tabular.options import ColumnOptions
 from galaxies.command_line import named_on_command_line, run_command
 from galaxies.errors import InputError
 
-MINIMUM_REPEATS = 3
+MINIMUM_REPEATS = 2
 
 Measure = Literal[
     "recall_at_false_positive_rate", "recall_at_precision", "recall", "average_precision"
@@ -48,7 +48,7 @@ class ExperimentConfig:
     """Comma-separated arms, such as plain,balanced,gan@0.5,gan@1+filtered; groups: classic,
     doses, generated, full. Baselines that an arm needs are added."""
     repeats: int = 10
-    """Paired trainings of each arm (3 or more)."""
+    """Paired trainings of each arm (2 or more; below 5 the intervals are very wide)."""
     folds: int = 0
     """Cross-fit over so many folds, with one generator trained per fold: every image is tested
     once by models that never saw it. The recommended form for a rare class. 0 uses the set's own

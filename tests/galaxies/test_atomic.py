@@ -45,6 +45,19 @@ def test_folders_made_for_a_failed_write_vanish_and_older_ones_stay(tmp_path):
     assert target.read_text() == "whole"
 
 
+def test_an_empty_folder_is_nothing_that_could_be_lost(tmp_path):
+    target = tmp_path / "made"
+    target.mkdir()
+    with whole_folder(target) as temporary:
+        (temporary / "a").write_text("1")
+    assert (target / "a").read_text() == "1"
+    with pytest.raises(InputError, match="exists; choose another name"), whole_folder(target):
+        pass
+    (tmp_path / "b").mkdir()
+    with pytest.raises(InputError, match="is a folder; name a file"), whole_file(tmp_path / "b"):
+        pass
+
+
 def test_a_folder_is_whole_or_as_before(tmp_path):
     target = tmp_path / "folder"
     with whole_folder(target) as temporary:

@@ -1,11 +1,14 @@
 """Selecting from a set, and what a set refuses to be."""
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
+import galaxies
 from galaxies.errors import InputError
 from galaxies.image_set import PixelsInMemory
 from galaxies.sources import open_image_set
@@ -28,7 +31,9 @@ def test_sides_part_the_set(tiny_set):
 def test_an_unsplit_set_and_an_empty_side_say_so(tiny_set):
     with pytest.raises(InputError, match="no split yet; make one with: galaxy-set split"):
         dataclasses.replace(tiny_set, split=None).side("test")
-    with pytest.raises(InputError, match="validation side of the split holds no image"):
+    with pytest.raises(
+        InputError, match=r"validation side of the split of .* holds no image; give"
+    ):
         dataclasses.replace(tiny_set, split=np.zeros(120, np.int8)).side("validation")
 
 
@@ -89,3 +94,11 @@ def test_channels_that_stand_first_are_named_in_the_error(tmp_path):
     np.savez(tmp_path / "a.npz", images=np.zeros((4, 3, 32, 32), np.uint8), labels=np.arange(4) % 2)
     with pytest.raises(InputError, match=r"32 channels.*channels stand last in files"):
         open_image_set(tmp_path / "a.npz")
+
+
+def test_the_room_shows_its_image_set_and_loads_it_when_asked() -> None:
+    code = "import galaxies, sys; assert 'torch' not in sys.modules; print(galaxies.ImageSet)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "galaxies.image_set.ImageSet" in told.stdout
+    with pytest.raises(AttributeError, match="no attribute 'ImageSets'"):
+        galaxies.ImageSets  # noqa: B018

@@ -25,7 +25,8 @@ from galaxies.likeness import (
 )
 from galaxies.symmetry import is_mirrored
 
-_BLOCK = 1024  # images compared with all others at a time
+_BLOCK = 1024  # most images compared with all others at a time
+_BLOCK_PAIRS = 2**24  # and most pairs: half a dozen float32 values of each are in memory
 _PAIRS = 256  # pairs whose pixels are compared at a time
 _MOST_PAIRS_PER_IMAGE = 12  # bounds the work on sets of blank or identical images
 
@@ -178,22 +179,35 @@ def duplicate_groups(image_set: ImageSet, pairs: Sequence[Pair]) -> np.ndarray:
 
 
 def _signatures_of(image_set: ImageSet, progress: bool) -> Signatures:
-    parts = []
+    whole: Signatures | None = None
     with tqdm(
         total=len(image_set), desc="compare", unit="image", disable=not progress, leave=False
     ) as bar:
         for _, block in image_set.blocks():
             for piece in block.split(_BLOCK):
-                parts.append(signatures(piece))
+                part = signatures(piece)
+                whole = whole or _room_for(part, len(image_set))
+                rows = slice(bar.n, bar.n + len(piece))
+                whole.hashes[:, rows] = part.hashes
+                whole.spectra[rows] = part.spectra
+                whole.residuals[rows] = part.residuals
                 bar.update(len(piece))
-    spectra = torch.cat([part.spectra for part in parts])
+    assert whole is not None
     # What all images of a set share (sky, compression, sampling) tells nothing about a pair.
-    spectra = (spectra - spectra.mean(0)) / spectra.std(0).clamp(min=1e-6)
-    spectra = spectra - spectra.mean(1, keepdim=True)
+    spectra = whole.spectra
+    mean, spread = spectra.mean(0), spectra.std(0).clamp(min=1e-6)
+    spectra.sub_(mean).div_(spread)
+    spectra.sub_(spectra.mean(1, keepdim=True))
+    spectra.div_(spectra.norm(dim=1, keepdim=True).clamp(min=1e-6))
+    return whole
+
+
+def _room_for(part: Signatures, count: int) -> Signatures:
+    """Of ``count`` images, to be filled: parts beside their concatenation take twice the memory."""
     return Signatures(
-        torch.cat([part.hashes for part in parts], dim=1),
-        spectra / spectra.norm(dim=1, keepdim=True).clamp(min=1e-6),
-        np.concatenate([part.residuals for part in parts]),
+        part.hashes.new_empty((part.hashes.shape[0], count, part.hashes.shape[2])),
+        part.spectra.new_empty((count, part.spectra.shape[1])),
+        np.empty((count, *part.residuals.shape[1:]), part.residuals.dtype),
     )
 
 
@@ -201,9 +215,10 @@ def _candidates(looked_at: Signatures, progress: bool) -> np.ndarray:
     """(pairs, 2) int64 rows, first < second, that a signature holds for alike."""
     count = len(looked_at.spectra)
     chosen: list[np.ndarray] = []
-    blocks = range(0, count, _BLOCK)
+    block = max(1, min(_BLOCK, _BLOCK_PAIRS // count))
+    blocks = range(0, count, block)
     for start in tqdm(blocks, desc="pairs", disable=not progress, leave=False):
-        stop = min(start + _BLOCK, count)
+        stop = min(start + block, count)
         # Each pair is met once: rows of the block against all rows that follow its first.
         agreement = torch.full((stop - start, count - start), -float(HASH_BITS))
         for version in looked_at.hashes:

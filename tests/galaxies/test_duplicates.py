@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -212,3 +213,31 @@ def test_copies_are_found_in_flux_of_any_unit():
         )
         found = near_duplicates(flux, progress=False)
         assert [(pair.first, pair.second) for pair in found] == [(0, 6), (1, 7)]
+
+
+def test_a_large_set_is_compared_in_smaller_blocks(galaxies, monkeypatch):
+    """Few rows at a time where there are many images: the same pairs, in less memory."""
+    few = galaxies.select(np.arange(20))
+    both = joined(few, shifted(few.pixels, 1, 2))
+    found = near_duplicates(both, progress=False)
+    assert found
+    monkeypatch.setattr("galaxies.duplicates._BLOCK_PAIRS", 3 * len(both))
+    assert near_duplicates(both, progress=False) == found
+
+
+def test_what_images_are_compared_by_is_held_once(rng, monkeypatch):
+    count = 400
+    noise = torch.from_numpy(rng.integers(0, 256, (count, 1, 64, 64), dtype=np.uint8))
+    image_set = ImageSet(
+        store=PixelsInMemory(noise),
+        labels=np.zeros(count, np.int64),
+        class_names=("noise",),
+        ids=np.arange(count).astype(str),
+    )
+    monkeypatch.setattr("galaxies.duplicates._BLOCK", 20)
+    tracemalloc.start()
+    assert near_duplicates(image_set, progress=False) == []
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    residuals = count * 64 * 64 * 4
+    assert peak < 1.8 * residuals

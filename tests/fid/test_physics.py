@@ -193,3 +193,17 @@ def test_a_measurement_that_never_varies_is_compared():
 def test_images_that_are_not_square_are_refused():
     with pytest.raises(InputError, match="48x64; physics needs square"):
         measure(torch.rand(4, 1, 64, 48))
+
+
+@pytest.mark.parametrize(("side", "most"), [(64, 128), (128, 32), (1024, 1)])
+def test_large_images_are_measured_few_at_a_time(side, most, monkeypatch):
+    seen = []
+
+    def note(images):
+        seen.append(len(images))
+        return np.zeros((len(images), 7)), np.zeros((len(images), 12)), np.zeros((len(images), 12))
+
+    monkeypatch.setattr("fid.physics._measure_block", note)
+    measure(torch.zeros((1, 1, 1, 1), dtype=torch.uint8).expand(130, 1, side, side))
+    assert sum(seen) == 130
+    assert max(seen) == most

@@ -95,6 +95,8 @@ def test_scaling_maps_the_ends_to_the_ends():
     assert to_eight_bits(np.array([0, 128, 129, 65406, 65407, 65535])).tolist() == [
         0, 0, 1, 254, 255, 255,
     ]  # fmt: skip
+    everything = np.arange(65536, dtype=np.uint16)
+    np.testing.assert_array_equal(to_eight_bits(everything), np.rint(everything / 257))
 
 
 def test_floating_point_pictures_are_refused(tmp_path):

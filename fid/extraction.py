@@ -10,6 +10,7 @@ import json
 import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from fid.features import FeatureExtractor
 from fid.full_precision import precision_of
-from fid.image_sources import Batch, ImageSource, ahead
+from fid.image_sources import Batch, ImageSource, LooseImages, ahead
 from fid.statistics import FeatureStatistics, StatisticsAccumulator, statistics_of_features
 from fid.statistics_file import Origin, StretchOfOrigin
 from galaxies.atomic import whole_file
@@ -27,7 +28,7 @@ from galaxies.errors import InputError
 KEPT_FEATURES = 10_000
 """Most images a side whose features are kept beside the statistics (80 MB at 2048 features)."""
 
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def extract(
         Show a bar on stderr.
     """
     entry = None if cache is None else cache / f"{_cache_key(source, extractor, seed)}.npz"
-    if entry is not None and (found := _read_entry(entry)) is not None:
+    if entry is not None and (found := _read_entry(entry, source)) is not None:
         return found
     wanted = np.zeros(len(source), dtype=bool)
     wanted[_rows_to_keep(len(source), seed)] = True
@@ -122,7 +123,7 @@ def extract(
     )
     if entry is not None:
         try:
-            _write_entry(entry, result)
+            _write_entry(entry, result, source)
         except (InputError, OSError) as error:  # hours of network must not go with a full disk
             warn(f"the features are not kept for the next run: {error}")
     return result
@@ -159,21 +160,26 @@ def _cache_key(source: ImageSource, extractor: FeatureExtractor, seed: int) -> s
     return hashlib.blake2b(repr(parts).encode(), digest_size=20).hexdigest()
 
 
-def _write_entry(path: Path, result: SideFeatures) -> None:
+def _write_entry(path: Path, result: SideFeatures, source: ImageSource) -> None:
     statistics = result.statistics
+    header: dict[str, Any] = {"count": statistics.count}
+    if isinstance(source, LooseImages):
+        header["learnt"] = source.learnt()
     arrays: dict[str, np.ndarray] = {
-        "header": np.array(json.dumps({"count": statistics.count, "notes": result.notes})),
+        "header": np.array(json.dumps(header)),
         "features": result.features,
         "rows": result.rows,
     }
     if statistics.scatter is not None:
         arrays |= {"mean": statistics.mean, "scatter": statistics.scatter}
+    elif statistics.rows is not None and statistics.count != len(result.features):
+        arrays |= {"mean": statistics.mean, "samples": statistics.rows}
     with whole_file(path, overwrite=True) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def _read_entry(path: Path) -> SideFeatures | None:
-    """A remembered side; a damaged entry is as good as none."""
+def _read_entry(path: Path, source: ImageSource) -> SideFeatures | None:
+    """A remembered side; a damaged entry, or one that is out of date, is as good as none."""
     with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         with np.load(path, allow_pickle=False) as arrays:
             header = json.loads(str(arrays["header"]))
@@ -182,7 +188,13 @@ def _read_entry(path: Path) -> SideFeatures | None:
                 statistics = FeatureStatistics(
                     header["count"], arrays["mean"], scatter=arrays["scatter"]
                 )
+            elif "samples" in arrays.files:
+                statistics = FeatureStatistics(
+                    header["count"], arrays["mean"], rows=arrays["samples"]
+                )
             else:
                 statistics = statistics_of_features(features)
-        return SideFeatures(statistics, features, rows, cached=True, notes=header["notes"])
+        if isinstance(source, LooseImages) and not source.recall(header["learnt"]):
+            return None
+        return SideFeatures(statistics, features, rows, cached=True, notes=source.notes())
     return None

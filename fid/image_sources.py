@@ -6,11 +6,11 @@ import queue
 import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -80,10 +80,20 @@ UNREADABLE = (
 
 @dataclass
 class SetImages:
-    """An image set; float32 flux is seen through its stretch as 8 bits, as a network sees it."""
+    """An image set; float32 flux is seen through its stretch as 8 bits, as a network sees it.
+
+    Attributes
+    ----------
+    name : str
+        What the user typed.
+    image_set : ImageSet
+    left_out : tuple of str
+        What is wrong with each file that is no longer in the set.
+    """
 
     name: str
     image_set: ImageSet
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.image_set)
@@ -112,13 +122,14 @@ class SetImages:
         return [str(name) for name in self.image_set.ids[rows]]
 
     def notes(self) -> list[str]:
-        """Say where flux was turned into 8 bits."""
-        if self.image_set.store.dtype == torch.uint8:
-            return []
-        return [
-            f"{self.name}: float32 flux was seen through its stretch as 8 bits "
-            f"({self.image_set.stretch})"
-        ]
+        """Say which files were left out, and where flux was turned into 8 bits."""
+        notes = [_left_out(self.name, self.left_out)] if self.left_out else []
+        if self.image_set.store.dtype != torch.uint8:
+            notes.append(
+                f"{self.name}: float32 flux was seen through its stretch as 8 bits "
+                f"({self.image_set.stretch})"
+            )
+        return notes
 
 
 @dataclass
@@ -150,7 +161,7 @@ class LooseImages:
     skip_bad: bool = False
     archive: Path | None = None
     bad: dict[int, str] = field(default_factory=dict)
-    shapes: dict[tuple[int, int, int], set[int]] = field(default_factory=dict)
+    shapes: dict[tuple[int, int, int], int] = field(default_factory=dict)
     looked: bool = False
 
     def __len__(self) -> int:
@@ -164,6 +175,7 @@ class LooseImages:
         InputError
             If files are bad and may not be skipped: names every one of the whole source.
         """
+        self.shapes = {}
         with self._reader() as read, ThreadPoolExecutor(cores()) as pool:
             for start in range(0, len(self.files), size):
                 rows = range(start, min(start + size, len(self.files)))
@@ -225,30 +237,55 @@ class LooseImages:
         return _stack(images)  # type: ignore[arg-type]
 
     def names_of(self, rows: np.ndarray) -> list[str]:
-        """Names of the files."""
-        return [Path(self.files[row]).name for row in rows]
+        """Names of the files as seen from the folder or inside the archive."""
+        if self.archive is not None:
+            return [str(self.files[row]) for row in rows]
+        return [Path(self.files[row]).relative_to(self.name).as_posix() for row in rows]
 
     def notes(self) -> list[str]:
         """Count bad files, and say where sizes or colours are mixed."""
         notes = []
         if self.bad:
-            notes.append(
-                f"{self.name}: {len(self.bad)} unusable files left out: "
-                + "; ".join(self.bad[row] for row in sorted(self.bad))
-            )
+            notes.append(_left_out(self.name, [self.bad[row] for row in sorted(self.bad)]))
         sizes = {shape[1:]: 0 for shape in self.shapes}
-        for (_, *size), rows in self.shapes.items():
-            sizes[tuple(size)] += len(rows)  # type: ignore[index]
+        for (_, *size), count in self.shapes.items():
+            sizes[tuple(size)] += count  # type: ignore[index]
         if len(sizes) > 1:
             listed = ", ".join(f"{w}x{h} ({count})" for (h, w), count in sorted(sizes.items())[:5])
             notes.append(
                 f"{self.name}: images of {len(sizes)} sizes, each resized on its own: {listed}"
             )
-        grey = sum(len(rows) for (channels, *_), rows in self.shapes.items() if channels == 1)
-        total = sum(len(rows) for rows in self.shapes.values())
+        grey = sum(count for (channels, *_), count in self.shapes.items() if channels == 1)
+        total = sum(self.shapes.values())
         if 0 < grey < total:
             notes.append(f"{self.name}: {grey} of {total} images are grey, the others colour")
         return notes
+
+    def learnt(self) -> dict[str, Any]:
+        """What a reading of all files has told, for `recall`."""
+        return {
+            "bad": sorted(self.bad),
+            "shapes": [[*shape, count] for shape, count in self.shapes.items()],
+        }
+
+    def recall(self, learnt: dict[str, Any]) -> bool:
+        """Know again what equal files told, also under other names, without decoding them.
+
+        Only the bad ones are tried, to say today's names and reasons.
+
+        Returns
+        -------
+        bool
+            False where one of them can be used now, so that what was measured is out of date.
+        """
+        with self._reader() as read:
+            tried = {row: self._attempt(read)(row) for row in learnt["bad"]}
+        bad = {row: image for row, image in tried.items() if isinstance(image, str)}
+        if len(bad) < len(tried):
+            return False
+        self.bad, self.looked = bad, True
+        self.shapes = {(c, h, w): count for c, h, w, count in learnt["shapes"]}
+        return True
 
     def _attempt(self, read: Callable[[str], bytes] | None) -> Callable[[int], np.ndarray | str]:
         def attempt(row: int) -> np.ndarray | str:
@@ -265,14 +302,15 @@ class LooseImages:
         return attempt
 
     def _batch(self, decoded: dict[int, np.ndarray | str]) -> Batch:
-        groups: dict[tuple[int, ...], list[int]] = {}
+        groups: dict[tuple[int, int, int], list[int]] = {}
         for row, image in decoded.items():
             if isinstance(image, str):
                 self.bad[row] = image
                 continue
             height, width, channels = image.shape
-            groups.setdefault((channels, height, width), []).append(row)
-            self.shapes.setdefault((channels, height, width), set()).add(row)
+            shape = (channels, height, width)
+            groups.setdefault(shape, []).append(row)
+            self.shapes[shape] = self.shapes.get(shape, 0) + 1
         return Batch(
             [np.array(rows) for rows in groups.values()],
             [_stack([decoded[row] for row in rows]) for rows in groups.values()],  # type: ignore[misc]
@@ -308,6 +346,10 @@ class LooseImages:
         else:
             with zipfile.ZipFile(self.archive) as archive:
                 yield archive.read
+
+
+def _left_out(name: str, complaints: Sequence[str]) -> str:
+    return f"{name}: {len(complaints)} unusable files left out: " + "; ".join(complaints)
 
 
 def as_uint8(images: torch.Tensor, stretch: Stretch | None) -> torch.Tensor:

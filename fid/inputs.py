@@ -20,7 +20,15 @@ from fid.statistics_file import Origin, is_statistics_file, load_statistics
 from galaxies.catalogue import CATALOGUE_NAME, PROVENANCE_NAME
 from galaxies.errors import InputError
 from galaxies.hdf5 import HDF5_ENDINGS
-from galaxies.image_files import Decoding, is_image_file, list_image_files
+from galaxies.image_files import (
+    BadImageError,
+    Decoding,
+    PixelsInFiles,
+    decode_all,
+    decode_image,
+    is_image_file,
+    list_image_files,
+)
 from galaxies.image_set import ImageSet
 from galaxies.sources import is_simulated, open_image_set
 
@@ -140,12 +148,12 @@ def open_side(text: str, rules: ReadingRules | None = None) -> Side:
         if path.is_dir() and not _is_set_folder(path):
             files = list_image_files(path, recursive=rules.recursive)
             return LooseImages(text, tuple(files), rules.decoding, rules.skip_bad)
-    image_set = open_set(selection, rules)
-    return SetImages(text, image_set)
+    image_set, left_out = open_set(selection, rules)
+    return SetImages(text, image_set, left_out)
 
 
-def open_set(selection: Selection, rules: ReadingRules) -> ImageSet:
-    """The selected part of an image set."""
+def open_set(selection: Selection, rules: ReadingRules) -> tuple[ImageSet, tuple[str, ...]]:
+    """The selected part of an image set, and what is wrong with each file that was left out."""
     path = Path(selection.source)
     known = (*HDF5_ENDINGS, ".npz")
     if not is_simulated(selection.source) and path.is_file() and path.suffix.lower() not in known:
@@ -161,7 +169,33 @@ def open_set(selection: Selection, rules: ReadingRules) -> ImageSet:
         part = part.of_classes(selection.classes)
     if len(part) == 0:
         raise InputError(f"{selection.source} holds no image of {_named(selection)}")
-    return part
+    if rules.skip_bad and isinstance(whole.store, PixelsInFiles):
+        return _usable(part, whole, whole.store)
+    return part, ()
+
+
+def _usable(
+    part: ImageSet, whole: ImageSet, store: PixelsInFiles
+) -> tuple[ImageSet, tuple[str, ...]]:
+    """The images of a part whose files can be decoded, and what is wrong with the others."""
+    paths = [store.paths[row] for row in np.flatnonzero(np.isin(whole.ids, part.ids))]
+    bad = decode_all(paths, store.decoding, skip_bad=True, keep=lambda row, pixels: None)
+    if not bad:
+        return part, ()
+    if len(bad) == len(paths):
+        raise InputError(
+            f"not one of {len(paths)} images can be used; the first: {_complaint(paths[0], store)}"
+        )
+    kept = np.setdiff1d(np.arange(len(paths)), bad)
+    return part.select(kept), tuple(_complaint(paths[row], store) for row in bad)
+
+
+def _complaint(path: Path, store: PixelsInFiles) -> str:
+    try:
+        decode_image(path, str(path), store.decoding)
+    except BadImageError as error:
+        return str(error)
+    return str(path)
 
 
 def _is_set_folder(folder: Path) -> bool:

@@ -410,7 +410,7 @@ def _named_by_generator(
     if not isinstance(real, SetImages):
         return None
     selection = parse_selection(material.config.real)
-    whole = open_set(dataclasses.replace(selection, classes=(), split=None), material.rules)
+    whole, _ = open_set(dataclasses.replace(selection, classes=(), split=None), material.rules)
     trained_on = set(fake.image_set.training_fingerprints.tolist())
     seen = np.array([print_ in trained_on for print_ in whole.fingerprints()], dtype=bool)
     if not seen.any():

@@ -4,9 +4,11 @@ import tracemalloc
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fid.extraction import extract, features_of_array
 from fid.image_sources import Batch, SetImages
+from fid.inputs import ReadingRules, open_side
 from fid.statistics import statistics_of_features
 
 
@@ -94,6 +96,38 @@ def test_the_cache_keeps_what_was_measured(tmp_path, tiny_set):
     other.recipe = "another"
     assert not extract(source, other, cache=tmp_path, progress=False).cached
     assert Colours.calls > calls
+
+
+def test_the_cache_keeps_samples_of_which_only_some_features_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("fid.extraction.KEPT_FEATURES", 100)
+    fresh, cached = (
+        extract(ManyImages(200), WideFeatures(), cache=tmp_path, progress=False) for _ in range(2)
+    )
+    assert cached.cached
+    assert cached.statistics.equals(fresh.statistics)
+    np.testing.assert_array_equal(cached.features, fresh.features)
+
+
+def test_remembered_images_are_spoken_of_as_they_are_now(tmp_path, write_images):
+    folder = write_images(tmp_path / "before", 6)
+    Image.fromarray(np.full((20, 20), 9, np.uint8)).save(folder / "0007.png")
+    (folder / "0008.png").write_bytes(b"nonsense")
+    rules = ReadingRules(skip_bad=True)
+
+    def measured(path):
+        source = open_side(str(path), rules)
+        found = extract(source, WideFeatures(), cache=tmp_path / "cache", progress=False)
+        return source, found
+
+    _, fresh = measured(folder)
+    folder.rename(tmp_path / "after")
+    source, cached = measured(tmp_path / "after")
+    assert cached.cached
+    assert cached.notes == [note.replace("before", "after") for note in fresh.notes]
+    assert "after/0008.png is corrupt" in cached.notes[0]
+    assert source.shapes == {(3, 32, 32): 6, (1, 20, 20): 1}
+    assert source.looked
+    assert source.bad_rows().tolist() == [7]
 
 
 def test_an_array_is_kept_whole_where_it_is_small(rng):

@@ -135,7 +135,8 @@ def test_a_zip_of_images(write_images, tmp_path):
     plain = open_side(str(folder))
     zipped = torch.cat([image for batch in side.batches(2) for image in batch.images])
     assert torch.equal(zipped, plain.read(np.arange(5)))
-    assert side.names_of(np.array([0])) == ["0000.png"]
+    assert side.names_of(np.array([0])) == ["inner/0000.png"]
+    assert plain.names_of(np.array([0])) == ["0000.png"]
     with zipfile.ZipFile(tmp_path / "none.zip", "w") as archive:
         archive.writestr("a.txt", "x")
     with pytest.raises(InputError, match="holds no image"):
@@ -156,6 +157,32 @@ def test_a_folder_per_class_is_a_set_when_a_class_is_asked_for(write_images, tmp
     write_images(tmp_path / "real" / "merger", 4)
     write_images(tmp_path / "real" / "round", 3)
     assert len(open_side(f"{tmp_path / 'real'}#class=merger")) == 4
+
+
+def test_images_of_sub_folders_are_told_apart(write_images, tmp_path):
+    for name in ("a", "b"):
+        write_images(tmp_path / "real" / name, 1)
+    side = open_side(str(tmp_path / "real"), ReadingRules(recursive=True))
+    assert side.names_of(np.arange(2)) == ["a/0000.png", "b/0000.png"]
+
+
+def test_bad_files_of_a_set_are_left_out_and_counted(write_images, tmp_path):
+    for name in ("merger", "round"):
+        (write_images(tmp_path / "real" / name, 4) / "0001.png").write_bytes(b"nonsense")
+    text = f"{tmp_path / 'real'}#class=round"
+    with pytest.raises(InputError, match="1 of 4 images cannot be used"):
+        list(open_side(text).batches(8))
+    side = open_side(text, ReadingRules(skip_bad=True))
+    assert sum(len(batch) for batch in side.batches(8)) == 3
+    assert side.names_of(np.arange(3)) == [f"round/000{index}.png" for index in (0, 2, 3)]
+    (note,) = side.notes()
+    assert "1 unusable files left out" in note
+    assert "round/0001.png is corrupt" in note
+    assert "merger" not in note
+    for path in (tmp_path / "real" / "round").iterdir():
+        path.write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="not one of 4 images can be used"):
+        open_side(text, ReadingRules(skip_bad=True))
 
 
 def test_a_folder_with_provenance_is_a_set(write_images, tmp_path):

@@ -5,7 +5,6 @@ import hashlib
 import queue
 import threading
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 
 from galaxies.device import cores
-from galaxies.errors import InputError
+from galaxies.errors import UNREADABLE, InputError
 from galaxies.image_files import BadImageError, Decoding, decode_image
 from galaxies.image_set import ImageSet
 from galaxies.pixels import Stretch, to_network, to_storage
@@ -70,12 +69,6 @@ class ImageSource(Protocol):
     def notes(self) -> list[str]:
         """What a reader of the number should know, complete after the images were read."""
         ...
-
-
-UNREADABLE = (
-    OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error,
-)  # fmt: skip
-"""What a file or a member of an archive raises that is absent, cut short, damaged or encrypted."""
 
 
 @dataclass

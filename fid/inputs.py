@@ -7,7 +7,6 @@ image set (packed HDF5, ``.npz``, folder per class, folder with a catalogue, ``s
 """
 
 import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from fid.image_sources import ImageSource, LooseImages, SetImages
 from fid.statistics import FeatureStatistics, checked_features
 from fid.statistics_file import Origin, is_statistics_file, load_statistics
 from galaxies.catalogue import CATALOGUE_NAME, PROVENANCE_NAME
-from galaxies.errors import InputError
+from galaxies.errors import UNREADABLE, InputError
 from galaxies.hdf5 import HDF5_ENDINGS
 from galaxies.image_files import (
     BadImageError,
@@ -145,7 +144,9 @@ def open_side(text: str, rules: ReadingRules | None = None) -> Side:
             return _open_zip(path, text, rules)
         if path.is_file() and is_image_file(path.name):
             raise InputError(f"{path} is one image; a distance compares folders or sets of images")
-        if path.is_dir() and not _is_set_folder(path):
+        if path.is_dir() and not (
+            _is_set_folder(path) or (not rules.recursive and _is_folder_per_class(path))
+        ):
             files = list_image_files(path, recursive=rules.recursive)
             return LooseImages(text, tuple(files), rules.decoding, rules.skip_bad)
     image_set, left_out = open_set(selection, rules)
@@ -199,8 +200,19 @@ def _complaint(path: Path, store: PixelsInFiles) -> str:
 
 
 def _is_set_folder(folder: Path) -> bool:
-    """A folder that says what it is; others are flat until --recursive or #class asks for more."""
+    """A folder that says what it is; others are flat where they hold images themselves."""
     return (folder / CATALOGUE_NAME).is_file() or (folder / PROVENANCE_NAME).is_file()
+
+
+def _is_folder_per_class(folder: Path) -> bool:
+    """No image lies in it, and some lie in its folders: a set as every other command opens it."""
+    entries = list(folder.iterdir())
+    return not any(is_image_file(entry.name) for entry in entries if entry.is_file()) and any(
+        is_image_file(inner.name)
+        for entry in entries
+        if entry.is_dir()
+        for inner in entry.iterdir()
+    )
 
 
 def _load_array(path: Path) -> np.ndarray:
@@ -231,7 +243,7 @@ def _open_npz(path: Path, text: str) -> Side | None:
                     "saved statistics (mu, sigma) or images and labels are needed"
                 )
             features = arrays[tables[0]]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (*UNREADABLE, ValueError) as error:
         raise InputError(f"{path} is not a readable .npz file ({error})") from None
     try:
         return FeatureArray(text, checked_features(features))
@@ -248,7 +260,7 @@ def _open_zip(path: Path, text: str, rules: ReadingRules) -> LooseImages:
                 if is_image_file(name) and not name.startswith("__MACOSX/")
             )
             others = len(archive.namelist()) - len(names)
-    except zipfile.BadZipFile as error:
+    except UNREADABLE as error:
         raise InputError(f"{path} is not a readable zip file ({error})") from None
     if not names:
         raise InputError(f"{path} holds no image ({others} other entries)")

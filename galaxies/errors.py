@@ -1,5 +1,13 @@
 """The one exception that a command turns into one line on stderr and exit status 2."""
 
+import zipfile
+import zlib
+
+UNREADABLE = (
+    OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""What a file or a member of an archive raises that is absent, cut short, damaged or encrypted."""
+
 
 class InputError(Exception):
     """What the user gave cannot be used.

@@ -9,7 +9,7 @@ Galaxy10 file, without the additions, opens too.
 import dataclasses
 import errno
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ UNLABELLED = "unlabelled"
 """The only class of a file without labels."""
 _DTYPES = {"uint8": torch.uint8, "float32": torch.float32}
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_MOST_LISTED = 2000  # names in one attribute: it holds 64 kB, and each name takes 16 bytes
 _CHUNK_BYTES = 2**18  # read whole when any image of it is wanted: a compromise of stream and draw
 
 
@@ -60,17 +61,17 @@ class PixelsInHdf5:
         if len(rows) == 0:
             return torch.empty((0, *self.shape[1:]), dtype=self.dtype)
         unique, inverse = np.unique(rows, return_inverse=True)
-        with _open(self.path) as file:
-            images = file["images"]
-            try:
+        try:
+            with _open(self.path) as file:
+                images = file["images"]
                 if unique[-1] - unique[0] + 1 == len(unique):
                     block = images[unique[0] : unique[-1] + 1]
                 else:
                     block = _read_scattered(images, unique)
-            except OSError as error:
-                raise InputError(
-                    f"{self.path}: images are damaged ({error}); fetch or pack anew"
-                ) from None
+        except (KeyError, OSError, RuntimeError) as error:
+            raise InputError(
+                f"{self.path}: images are damaged ({error}); fetch or pack anew"
+            ) from None
         if block.ndim == 3:
             block = block[..., None]
         if self.scale_16_bit:
@@ -114,63 +115,72 @@ def read_hdf5(
     InputError
         If the file is not HDF5, is cut short, has no ``images`` or labels, or its lengths differ.
     """
-    with _open(path) as file:
-        if "images" not in file:
-            raise InputError(f"{path} has no dataset 'images' (found: {', '.join(file) or 'none'})")
-        label_key = next((key for key in ("ans", "labels") if key in file), None)
-        if label_key is None and labelled:
-            raise InputError(f"{path} has no dataset 'ans' with the labels (found: {list(file)})")
-        _refuse_groups(file, path)
-        images = file["images"]
-        if images.ndim not in (3, 4):
-            raise InputError(f"{path}: images are {images.shape}; (N, H, W, C) is needed")
-        count, height, width = images.shape[:3]
-        labels = np.zeros(count, np.int64)
-        if label_key is not None:
-            labels = labels_of_array(file[label_key][()], str(path))
-        channels = images.shape[3] if images.ndim == 4 else 1
-        if len(labels) != count:
-            raise InputError(f"{path}: {count} images but {len(labels)} labels in {label_key!r}")
-        recognised = recognise_galaxy10(height, labels, list(file)) if label_key else None
-        class_names = _attribute(file, "class_names") if label_key else (UNLABELLED,)
-        if class_names is None:
-            class_names = recognised.class_names if recognised else _numbered(labels)
-        native = native_dtype(images.dtype)
-        scaled = scale_16_bit and native == np.uint16
-        dtype = torch.uint8 if scaled else _DTYPES.get(str(native))
-        if dtype is None:
-            raise InputError(f"{path}: {unusable_dtype(native)}")
-        stretch = _attribute(file, "stretch")
-        ids = _strings(file, "ids")
-        ids = ordinal_ids(count) if ids is None else ids
-        group = _strings(file, "group")
-        try:
-            refuse_foreign_names(class_names, recognised)
-            store = PixelsInHdf5(path, (count, channels, height, width), dtype, scaled)
-            return ImageSet(
-                store=centre_of(store, crop),
-                labels=labels,
-                class_names=tuple(class_names),
-                ids=unique_ids(ids, "ids"),
-                split=file["split"][:].astype(np.int8) if "split" in file else None,
-                group=groups_of_column(group, ids, "group")
-                if group is not None and len(group) == len(ids)
-                else group,
-                features=file["features"][:].astype(np.float32)
-                if "features" in file
-                else np.zeros((count, 0), np.float32),
-                feature_names=tuple(_attribute(file, "feature_names") or ()),
-                mirror_pairs=_pairs(_attribute(file, "mirror_pairs")) if label_key else None,
-                stretch=Stretch(**stretch) if stretch else None,
-                provenance=dict(_attribute(file, "provenance") or {"source": str(path)}),
-                training_fingerprints=_strings(file, "training_fingerprints", empty=True),
-                training_ids=_strings(file, "training_ids", empty=True),
-            )
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-        except (TypeError, ValueError, AttributeError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{path}: a dataset or attribute has a wrong type: {reason}") from None
+    try:
+        with _open(path) as file:
+            return _image_set_of(file, path, scale_16_bit, crop, labelled)
+    except (KeyError, OSError, RuntimeError) as error:
+        raise InputError(f"{path} is damaged ({error}); fetch or pack it anew") from None
+
+
+def _image_set_of(
+    file: h5py.File, path: Path, scale_16_bit: bool, crop: int | None, labelled: bool
+) -> ImageSet:
+    if "images" not in file:
+        raise InputError(f"{path} has no dataset 'images' (found: {', '.join(file) or 'none'})")
+    label_key = next((key for key in ("ans", "labels") if key in file), None)
+    if label_key is None and labelled:
+        raise InputError(f"{path} has no dataset 'ans' with the labels (found: {list(file)})")
+    _refuse_groups(file, path)
+    images = file["images"]
+    if images.ndim not in (3, 4):
+        raise InputError(f"{path}: images are {images.shape}; (N, H, W, C) is needed")
+    count, height, width = images.shape[:3]
+    labels = np.zeros(count, np.int64)
+    if label_key is not None:
+        labels = labels_of_array(file[label_key][()], str(path))
+    channels = images.shape[3] if images.ndim == 4 else 1
+    if len(labels) != count:
+        raise InputError(f"{path}: {count} images but {len(labels)} labels in {label_key!r}")
+    recognised = recognise_galaxy10(height, labels, list(file)) if label_key else None
+    class_names = _attribute(file, "class_names") if label_key else (UNLABELLED,)
+    if class_names is None:
+        class_names = recognised.class_names if recognised else _numbered(labels)
+    native = native_dtype(images.dtype)
+    scaled = scale_16_bit and native == np.uint16
+    dtype = torch.uint8 if scaled else _DTYPES.get(str(native))
+    if dtype is None:
+        raise InputError(f"{path}: {unusable_dtype(native)}")
+    stretch = _attribute(file, "stretch")
+    ids = _strings(file, "ids")
+    ids = ordinal_ids(count) if ids is None else ids
+    group = _strings(file, "group")
+    try:
+        refuse_foreign_names(class_names, recognised)
+        store = PixelsInHdf5(path, (count, channels, height, width), dtype, scaled)
+        return ImageSet(
+            store=centre_of(store, crop),
+            labels=labels,
+            class_names=tuple(class_names),
+            ids=unique_ids(ids, "ids"),
+            split=file["split"][:].astype(np.int8) if "split" in file else None,
+            group=groups_of_column(group, ids, "group")
+            if group is not None and len(group) == len(ids)
+            else group,
+            features=file["features"][:].astype(np.float32)
+            if "features" in file
+            else np.zeros((count, 0), np.float32),
+            feature_names=tuple(_attribute(file, "feature_names") or ()),
+            mirror_pairs=_pairs(_attribute(file, "mirror_pairs")) if label_key else None,
+            stretch=Stretch(**stretch) if stretch else None,
+            provenance=dict(_attribute(file, "provenance") or {"source": str(path)}),
+            training_fingerprints=_strings(file, "training_fingerprints", empty=True),
+            training_ids=_strings(file, "training_ids", empty=True),
+        )
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (TypeError, ValueError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path}: a dataset or attribute has a wrong type: {reason}") from None
 
 
 def write_hdf5(image_set: ImageSet, path: Path, *, overwrite: bool = False) -> None:
@@ -284,10 +294,11 @@ def write_columns(file: h5py.File, image_set: ImageSet) -> None:
             del file[name]
         if values is not None:
             file.create_dataset(name, data=values)
-    file.attrs["class_names"] = list(image_set.class_names)
+    file.attrs["class_names"] = _attribute_of_names(image_set.class_names)
     if image_set.feature_names:
-        file.attrs["feature_names"] = list(image_set.feature_names)
-        file["features"].attrs["names"] = list(image_set.feature_names)
+        names = _attribute_of_names(image_set.feature_names)
+        file.attrs["feature_names"] = names
+        file["features"].attrs["names"] = names
     attributes: dict[str, Any] = {
         "mirror_pairs": image_set.mirror_pairs,
         "provenance": image_set.provenance,
@@ -339,6 +350,11 @@ def _attribute(file: h5py.File, name: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         raise InputError(f"{file.filename}: attribute {name!r} is not JSON: {text[:60]}") from None
+
+
+def _attribute_of_names(names: Sequence[str]) -> list[str] | str:
+    """A list; of very many names, which HDF5 takes in no attribute as one, a JSON text."""
+    return list(names) if len(names) <= _MOST_LISTED else json.dumps(names, ensure_ascii=False)
 
 
 def _pairs(value: Any) -> tuple[tuple[str, str], ...] | None:

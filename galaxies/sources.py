@@ -5,19 +5,23 @@ A packed file or Galaxy10 HDF5, ``.npz``, one folder per class, a folder and a C
 """
 
 import dataclasses
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from galaxies.arrays import labels_of_array, native_dtype, unique_ids, unusable_dtype
+from galaxies.arrays import (
+    groups_of_column,
+    labels_of_array,
+    native_dtype,
+    unique_ids,
+    unusable_dtype,
+)
 from galaxies.catalogue import Catalogue, CatalogueColumns, read_catalogue
 from galaxies.eight_bits import to_eight_bits
-from galaxies.errors import InputError
-from galaxies.hdf5 import HDF5_ENDINGS, ordinal_ids, read_hdf5
+from galaxies.errors import UNREADABLE, InputError
+from galaxies.hdf5 import HDF5_ENDINGS, as_strings, ordinal_ids, read_hdf5
 from galaxies.image_files import (
     BadImageError,
     Decoding,
@@ -171,7 +175,7 @@ def _open_npz(path: Path, *, scale_16_bit: bool, crop: int | None) -> ImageSet:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (*UNREADABLE, ValueError) as error:
         raise InputError(f"{path} is not a readable .npz file ({error})") from None
     label_key = next((key for key in ("labels", "ans", "y") if key in found), None)
     image_key = next((key for key in ("images", "x") if key in found), None)
@@ -193,7 +197,10 @@ def _open_npz(path: Path, *, scale_16_bit: bool, crop: int | None) -> ImageSet:
     names = found.get("class_names")
     count = int(labels.max(initial=-1)) + 1
     split = found.get("split")
-    group = found.get("group")
+    ids = as_strings(found["ids"]) if "ids" in found else ordinal_ids(len(images))
+    group = as_strings(found["group"]) if "group" in found else None
+    if group is not None and len(group) == len(ids):
+        group = groups_of_column(group, ids, "group")
     if split is not None and split.dtype.kind not in "iu":
         raise InputError(f"{path}: split must be (N,) integers: 0 train, 1 validation, 2 test")
     store = PixelsInMemory(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
@@ -202,11 +209,9 @@ def _open_npz(path: Path, *, scale_16_bit: bool, crop: int | None) -> ImageSet:
         labels=labels,
         class_names=tuple(f"class {index}" for index in range(count))
         if names is None
-        else tuple(str(name) for name in names),
-        ids=unique_ids(found["ids"].astype(str), str(path))
-        if "ids" in found
-        else ordinal_ids(len(images)),
+        else tuple(as_strings(names).tolist()),
+        ids=unique_ids(ids, str(path)),
         split=None if split is None else split.astype(np.int8),
-        group=None if group is None else group.astype(str),
+        group=group,
         provenance={"source": str(path)},
     )

@@ -2,14 +2,13 @@
 
 import csv
 import gzip
-import zipfile
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from galaxies.errors import InputError
+from galaxies.errors import UNREADABLE, InputError
 
 CSV_ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 PARQUET_ENDINGS = (".parquet", ".pq")
@@ -33,7 +32,7 @@ def is_table_file(path: str | Path) -> bool:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return "images" not in arrays.files and "x" not in arrays.files
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error):
+    except (*UNREADABLE, ValueError):
         return False
 
 
@@ -173,7 +172,7 @@ def _read_npz(path: Path) -> Columns:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (*UNREADABLE, ValueError) as error:
         raise InputError(f"{path} is not a readable .npz file ({error})") from None
     class_names = found.pop("class_names", None)
     names = found.pop("feature_names", None)
@@ -193,12 +192,7 @@ def _read_npz(path: Path) -> Columns:
                 name: _column(values[:, i], f"{path}: {name}") for i, name in enumerate(called)
             }
         elif values.ndim == 1 and key in ("labels", "y", "ans") and values.dtype.kind in "iu":
-            texts = (
-                np.array([str(name) for name in class_names])[values]
-                if class_names is not None
-                else np.array([f"class {value}" for value in values])
-            )
-            columns["class"] = texts
+            columns["class"] = _class_texts(values, class_names, f"{path}: array {key!r}")
         elif values.ndim == 1:
             columns[key] = _column(values, f"{path}: array {key!r}")
         else:
@@ -211,6 +205,17 @@ def _read_npz(path: Path) -> Columns:
     return columns
 
 
+def _class_texts(labels: np.ndarray, class_names: np.ndarray | None, where: str) -> np.ndarray:
+    if class_names is None:
+        return np.array([f"class {label}" for label in labels])
+    outside = labels[(labels < 0) | (labels >= len(class_names))]
+    if len(outside):
+        raise InputError(
+            f"{where} holds {outside[0]}, but there are {len(class_names)} class_names"
+        )
+    return _column(class_names, f"{where}: class_names").astype(str)[labels]
+
+
 def _column(values: np.ndarray, where: str) -> np.ndarray:
     """Native float64 or text."""
     if np.ma.isMaskedArray(values):
@@ -221,6 +226,8 @@ def _column(values: np.ndarray, where: str) -> np.ndarray:
         return values.astype(np.float64)
     if values.dtype.kind == "b":
         return values.astype(np.float64)
+    if values.dtype.kind in "mM":
+        return values.astype(str)  # a date is no measurement of the source
     if values.dtype.kind == "S":
         return np.char.strip(np.char.decode(values, "utf-8"))
     if values.dtype.kind in "UO":

@@ -13,7 +13,7 @@ import pytest
 
 from galaxies.errors import InputError
 from galaxies.hdf5 import write_hdf5
-from galaxies.table_files import read_columns
+from galaxies.table_files import is_table_file, read_columns
 
 
 @pytest.fixture
@@ -126,7 +126,7 @@ def test_columns_and_classes_that_do_not_exist(refused, catalogue_folder, tmp_pa
     assert "no column 'plate' (found: file, class, group" in refused(
         "pack", catalogue_folder, out, "--group", "plate"
     )
-    assert "no class 'ring' to exclude; the classes are: merger, spiral" in refused(
+    assert "no class 'ring'; the classes are: 0 merger, 1 spiral" in refused(
         "pack", catalogue_folder, out, "--exclude", "ring"
     )
     assert "every class is excluded" in refused(
@@ -360,3 +360,32 @@ def test_damaged_compressed_tables_and_sets(refused, tmp_path):
     (tmp_path / "in.csv.gz").write_bytes(data)
     with pytest.raises(InputError, match="is not a table of text"):
         read_columns(tmp_path / "in.csv.gz")
+
+
+@pytest.mark.parametrize("signature", [b"SNOD", b"HEAP", b"TREE", b"GCOL"])
+def test_damaged_structure_of_a_hdf5_file(refused, tiny_set, tmp_path, signature):
+    path = tmp_path / "in.h5"
+    write_hdf5(tiny_set, path)
+    data = bytearray(path.read_bytes())
+    place = data.rindex(signature)
+    data[place : place + 4] = bytes(4)
+    path.write_bytes(data)
+    error = refused("pack", path, tmp_path / "o.h5", "--size", 8)
+    assert "damaged" in error
+    assert "in.h5" in error
+
+
+def test_an_encrypted_or_unknown_archive(refused, tmp_path):
+    for flag_at, value in ((6, 1), (8, 99)):  # flags and method, as the local header has them
+        path = tmp_path / "in.npz"
+        np.savez(path, images=IMAGES, labels=np.zeros(6, int))
+        data = bytearray(path.read_bytes())
+        for signature, shift in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):
+            place = -1
+            while (place := data.find(signature, place + 1)) >= 0:
+                data[place + flag_at + shift] = value
+        path.write_bytes(data)
+        assert "is not a readable .npz file" in refused("info", path)
+        with pytest.raises(InputError, match=r"is not a readable \.npz file"):
+            read_columns(path)
+        assert not is_table_file(path)

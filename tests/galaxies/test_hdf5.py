@@ -99,3 +99,16 @@ def test_writing_over_the_file_that_is_read(rich_path, rich_set, tmp_path):
 def test_an_empty_selection_is_written_and_read(rich_set, tmp_path):
     write_hdf5(rich_set.select(np.zeros(0, np.int64)), tmp_path / "none.h5")
     assert len(read_hdf5(tmp_path / "none.h5")) == 0
+
+
+def test_thousands_of_class_names(tmp_path):
+    """More than an attribute of HDF5 holds as a list."""
+    names = tuple(f"class of objects number {index}" for index in range(5000))
+    whole = ImageSet(
+        store=PixelsInMemory(torch.zeros((3, 1, 4, 4), dtype=torch.uint8)),
+        labels=np.array([0, 1, 4999]),
+        class_names=names,
+        ids=np.array(["a", "b", "c"]),
+    )
+    write_hdf5(whole, tmp_path / "a.h5")
+    assert read_hdf5(tmp_path / "a.h5").class_names == names

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from galaxies.class_names import class_order
+from galaxies.arrays import groups_of_column
+from galaxies.class_names import class_index, class_order
 from galaxies.command_line import warn
 from galaxies.errors import InputError
 from galaxies.image_files import IMAGE_ENDINGS, is_image_file, list_image_files
@@ -98,20 +99,15 @@ class Catalogue:
         )
 
     def without_classes(self, names: Sequence[str]) -> "Catalogue":
-        """Leave classes out.
+        """Leave classes out, given by name or index as `galaxies.class_names.class_index` does.
 
         Raises
         ------
         InputError
             If there is no such class, or none would be left.
         """
-        for name in names:
-            if name not in self.class_names:
-                raise InputError(
-                    f"there is no class {name!r} to exclude; the classes are: "
-                    f"{', '.join(self.class_names)}"
-                )
-        rest = np.array([name not in set(names) for name in self.classes])
+        excluded = {self.class_names[class_index(name, self.class_names)] for name in names}
+        rest = np.array([name not in excluded for name in self.classes])
         if not rest.any():
             raise InputError("every class is excluded; nothing is left")
         return self.select(np.flatnonzero(rest))
@@ -240,7 +236,9 @@ def _catalogue_of_csv(folder: Path, labels: Path, columns: CatalogueColumns) -> 
         _published_split([row[columns.split] for row in rows], labels)
         if columns.split in header
         else None,
-        np.array([row[columns.group].strip() for row in rows]) if columns.group in header else None,
+        groups_of_column(np.array([row[columns.group].strip() for row in rows]), ids, columns.group)
+        if columns.group in header
+        else None,
         features,
         feature_names,
         provenance=_read_provenance(folder),

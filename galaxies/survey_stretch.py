@@ -106,4 +106,4 @@ def sky_and_noise(flux: torch.Tensor) -> tuple[float, float]:
     values = flux.numpy()
     sky = float(np.median(values))
     noise = _NORMAL * float(np.median(np.abs(values - sky)))
-    return sky, noise or float(values.std()) or 1.0
+    return sky, noise or float(values.std(dtype=np.float64)) or 1.0

@@ -15,7 +15,7 @@ import numpy as np
 
 from galaxies.allocation import joined_units, split_groups, split_labels
 from galaxies.arrays import groups_of_column
-from galaxies.class_names import class_order
+from galaxies.class_names import class_index, class_order
 from galaxies.command_line import warn
 from galaxies.errors import InputError
 from galaxies.hdf5 import ordinal_ids
@@ -157,13 +157,12 @@ class Table:
         return self.select(rows)
 
     def without_classes(self, names: Sequence[str]) -> "Table":
-        """Leave classes out; the others are numbered anew, in their order."""
-        for name in names:
-            if name not in self.class_names:
-                raise InputError(
-                    f"there is no class {name!r}; the classes are: {', '.join(self.class_names)}"
-                )
-        kept = [k for k, name in enumerate(self.class_names) if name not in set(names)]
+        """Leave classes out, given by name or index as `galaxies.class_names.class_index` does.
+
+        The others are numbered anew, in their order.
+        """
+        dropped = {class_index(name, self.class_names) for name in names}
+        kept = [k for k in range(len(self.class_names)) if k not in dropped]
         if not kept:
             raise InputError("every class is left out; nothing remains")
         number = np.full(len(self.class_names), -1)

@@ -151,3 +151,24 @@ def test_bare_identifiers_find_their_files(tmp_path):
     (tmp_path / "100023.jpg").unlink()
     with pytest.raises(InputError, match=r"names 1 files .* ending such as \.jpg: 100053"):
         read_catalogue(tmp_path, None, columns)
+
+
+def test_images_without_a_group_are_not_one_group(tmp_path, capsys):
+    rows = [["a.png", "x", "nan"], ["b.png", "x", "nan"], ["c.png", "y", "one"]]
+    for name, *_ in rows:
+        (tmp_path / name).touch()
+    write_catalogue(tmp_path, ["file", "class", "group"], rows)
+    group = read_catalogue(tmp_path, None).group
+    assert len(set(group)) == 3
+    assert group[2] == "one"
+    assert "column 'group' is empty in 2 rows" in capsys.readouterr().err
+
+
+def test_a_class_that_is_a_number_is_excluded_by_its_value(tmp_path):
+    for name in ("1.0", "2.0", "3.0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").touch()
+    catalogue = read_catalogue(tmp_path, None)
+    assert catalogue.without_classes(["1"]).class_names == ("2.0", "3.0")
+    with pytest.raises(InputError, match=r"there is no class '0'; the classes are: 1\.0, 2\.0"):
+        catalogue.without_classes(["0"])

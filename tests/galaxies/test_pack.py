@@ -17,6 +17,8 @@ from galaxies.image_set import ImageSet, PixelsInMemory
 from galaxies.pack import pack
 from galaxies.pixels import Stretch, to_network
 from galaxies.resize import crop_and_resize
+from galaxies.sources import open_image_set
+from galaxies.survey_stretch import sky_and_noise
 
 
 def test_a_folder_per_class_becomes_a_set(class_folder, tmp_path, galaxy_set):
@@ -457,3 +459,26 @@ def test_a_file_name_that_is_not_utf8(class_folder, tmp_path, galaxy_set):
     status, _, error = galaxy_set("pack", class_folder, tmp_path / "o.h5", "--size", 16)
     assert status == 0, error
     assert "spiral/café.png" in read_hdf5(tmp_path / "o.h5").ids.tolist()
+
+
+def test_noise_of_faint_flux_is_not_lost_to_rounding():
+    """The square of 1e-26 is below the least float32."""
+    flux = torch.zeros((1, 1, 8, 8))
+    flux[..., 0] = 1e-26
+    assert sky_and_noise(flux)[1] == pytest.approx(float(flux.double().std(correction=0)))
+
+
+def test_texts_and_groups_of_an_npz(tmp_path):
+    np.savez(
+        tmp_path / "in.npz",
+        images=np.zeros((4, 8, 8, 3), np.uint8),
+        labels=np.array([0, 1, 0, 1]),
+        class_names=np.array([b"sp", b"el"]),
+        ids=np.array([b"a", b"b", b"c", b"d"]),
+        group=np.array([1.0, np.nan, np.nan, 1.0]),
+    )
+    opened = open_image_set(tmp_path / "in.npz")
+    assert opened.class_names == ("sp", "el")
+    assert opened.ids.tolist() == ["a", "b", "c", "d"]
+    assert opened.group[0] == opened.group[3]
+    assert len(set(opened.group)) == 3

@@ -233,3 +233,30 @@ def test_groups_of_digits_stay_apart(tmp_path: Path) -> None:
         {"class": ["a", "b"] * 2, "group": ["01", "1", "001", "1"], "u": [1, 2, 3, 4]},
     )
     assert read_table(path).group.tolist() == ["01", "1", "001", "1"]
+
+
+def test_labels_beyond_the_class_names_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "t.npz"
+    for labels in ([0, 1, 2], [0, 1, -1]):
+        np.savez(path, u=np.arange(3.0), y=np.array(labels), class_names=np.array([b"a", b"b"]))
+        with pytest.raises(InputError, match=rf"holds {labels[2]}, but there are 2 class_names"):
+            read_table(path)
+    np.savez(path, u=np.arange(3.0), y=np.array([0, 1, 0]), class_names=np.array([b"a", b"b"]))
+    assert read_table(path).class_names == ("a", "b")
+
+
+def test_a_date_is_no_measurement_and_no_obstacle(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="needs pyarrow")
+    from pyarrow import parquet
+
+    dates = np.array(["2001-01-01", "2002-02-02", "NaT"], dtype="datetime64[s]")
+    columns = {"class": ["a", "b", "a"], "u": [1.0, 2.0, 3.0], "night": dates}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    table = read_table(tmp_path / "t.parquet")
+    assert table.feature_names == ("u",)
+    assert table.provenance["left_out"] == {"night": "text"}
+
+
+def test_a_class_that_is_a_number_is_left_out_by_its_value(tmp_path: Path) -> None:
+    table = read_table(write_csv(tmp_path / "t.csv", {"class": [1, 2, 3], "u": [1, 2, 3]}))
+    assert table.without_classes(["1.0"]).class_names == ("2", "3")

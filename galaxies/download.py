@@ -6,6 +6,7 @@ call (HTTP ``Range``). A server that cannot continue sends the file from its beg
 
 import hashlib
 import http.client
+import ssl
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -146,7 +147,7 @@ def _continue(url: str, part: Path, *, progress: bool) -> None:
                 except http.client.IncompleteRead as error:
                     file.write(error.partial)
                     raise _ConnectionBrokeError("cut short") from None
-                except (ConnectionError, TimeoutError) as error:
+                except (ConnectionError, TimeoutError, ssl.SSLError) as error:
                     raise _ConnectionBrokeError(str(error) or "timed out") from None
                 if not block:
                     break

@@ -3,6 +3,8 @@
 import dataclasses
 import gzip
 import hashlib
+import http.client
+import ssl
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -269,3 +271,18 @@ def test_foreign_names_are_refused_in_both_directions():
         with pytest.raises(InputError, match=f"those of {other.name}, but the images are those of"):
             refuse_foreign_names(other.class_names, mine)
     refuse_foreign_names([f"class {index}" for index in range(10)], decals)
+
+
+def test_a_broken_tls_connection_is_continued(server, tmp_path, monkeypatch):
+    read, calls = http.client.HTTPResponse.read, []
+
+    def cut(answer, amount=None):
+        calls.append(amount)
+        if len(calls) == 2:
+            raise ssl.SSLEOFError(8, "EOF occurred in violation of protocol")
+        return read(answer, 100_000)
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", cut)
+    path = download(server.url(), tmp_path / "file.bin", sha256=SHA256, progress=False)
+    assert path.read_bytes() == CONTENT
+    assert server.asked == [None, "bytes=100000-"]

@@ -239,15 +239,21 @@ def _decode_open_image(image: Image.Image, name: str, decoding: Decoding) -> np.
         )
     if image.mode == "P":
         image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+    if image.mode in ("1", "L", "RGB") and "transparency" in image.info:
+        _refuse_transparency(image.convert("RGBA"), name)  # one grey or colour stands for it
     if image.mode in ("RGBA", "LA"):
-        if np.asarray(image.getchannel("A")).min() < 255:
-            raise BadImageError(f"{name} is partly transparent; flatten it first")
+        _refuse_transparency(image, name)
         image = image.convert("RGB" if image.mode == "RGBA" else "L")
     channels = decoding.channels or (1 if image.mode in ("1", "L") else 3)
     image = image.convert("L" if channels == 1 else "RGB")
     image = _crop_and_resize(image, name, decoding)
     pixels = np.asarray(image)
     return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _refuse_transparency(image: Image.Image, name: str) -> None:
+    if np.asarray(image.getchannel("A")).min() < 255:
+        raise BadImageError(f"{name} is partly transparent; flatten it first")
 
 
 def _scale_grey_to_eight_bits(image: Image.Image, name: str, decoding: Decoding) -> Image.Image:
@@ -260,6 +266,12 @@ def _scale_grey_to_eight_bits(image: Image.Image, name: str, decoding: Decoding)
 
 
 def _too_deep(mode: str, name: str) -> BadImageError:
+    if mode == "F":
+        return BadImageError(
+            f"{name} holds floating-point values (mode F); put flux into HDF5 or .npz as float32"
+        )
+    if not mode.startswith("I"):
+        return BadImageError(f"{name} has the unusual mode {mode}; convert it to 8-bit RGB")
     return BadImageError(
         f"{name} has more than 8 bits per channel (mode {mode}); "
         "pass --scale-16-bit to divide by 257, or convert it yourself"

@@ -217,3 +217,23 @@ def test_a_tiff_whose_second_frame_has_no_width_is_named(tmp_path, make_picture)
     path.write_bytes(whole[:following] + at + whole[following + 4 :] + second)
     with pytest.raises(BadImageError, match=r"a is corrupt or not an image"):
         decode_image(path, "a")
+
+
+def test_what_no_scaling_helps_is_not_told_to_scale(tmp_path):
+    Image.fromarray(np.zeros((5, 5), np.float32)).save(tmp_path / "f.tif")
+    Image.new("LAB", (5, 5)).save(tmp_path / "lab.tif")
+    for name, advice in (("f.tif", "as float32"), ("lab.tif", "convert it to 8-bit RGB")):
+        with pytest.raises(BadImageError, match=advice) as caught:
+            decode_image(tmp_path / name, name)
+        assert "--scale-16-bit" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_transparent_colour_is_refused_where_it_occurs(tmp_path, make_picture, mode):
+    picture = make_picture(1, mode=mode)
+    absent = 255 if mode == "L" else (255, 255, 255)
+    picture.save(tmp_path / "opaque.png", transparency=absent)
+    assert (decode_image(tmp_path / "opaque.png", "a").squeeze() == np.asarray(picture)).all()
+    picture.save(tmp_path / "a.png", transparency=picture.getpixel((0, 0)))
+    with pytest.raises(BadImageError, match="partly transparent"):
+        decode_image(tmp_path / "a.png", "a")

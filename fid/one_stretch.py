@@ -32,7 +32,7 @@ def see_through_one_stretch(real: Side, fake: Side) -> list[str]:
         f"{side.name} does not say through which stretch flux was seen; if it was another one, "
         "the sides were not measured alike"
         for side in saved
-        if _unknown(side) and any(map(_is_flux, sides))
+        if _unknown(side) and any(_is_flux(each) or _stretch(each) is not None for each in sides)
     ]
     for deciding in (*saved, *sides):
         stretch = _stretch(deciding)

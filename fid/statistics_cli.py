@@ -1,12 +1,13 @@
 """``fid-statistics``: measure a set once, in parts where it is large, and keep the result."""
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
 import tyro
 
-from galaxies.command_line import run_subcommands
+from galaxies.command_line import run_subcommands, warn
 from galaxies.errors import InputError
 
 
@@ -31,6 +32,8 @@ class SaveConfig:
     """Leave out files that cannot be decoded, and count them, instead of refusing all."""
     scale_16_bit: bool = False
     """Divide 16-bit values by 257 and round, instead of refusing them."""
+    bands: tuple[int, int, int] | None = None
+    """Channels to show the network as red, green and blue; default: as fid-score."""
     batch_size: int = 50
     """Images at a time on the device."""
     device: str = "auto"
@@ -66,10 +69,9 @@ def save(config: SaveConfig) -> None:
     from fid.cli import ScoreConfig
     from fid.inputs import open_side
     from fid.score import build_extractor, measure_side, reading_rules
-    from fid.statistics_file import save_statistics
-    from galaxies.atomic import refuse_existing
+    from fid.statistics_file import refuse_output, save_statistics
 
-    refuse_existing(config.out, overwrite=config.overwrite)
+    refuse_output(config.out, overwrite=config.overwrite)
     shared = {
         field.name: getattr(config, field.name)
         for field in dataclasses.fields(ScoreConfig)
@@ -77,19 +79,27 @@ def save(config: SaveConfig) -> None:
     }
     score = ScoreConfig(real=config.source, fake=config.source, **shared)
     side = open_side(config.source, reading_rules(score))
-    measured, origin = measure_side(score, side, lambda: build_extractor(score))
+    measured, origin = measure_side(score, side, functools.cache(lambda: build_extractor(score)))
     measured.statistics.require_at_least_two(config.source)
     save_statistics(config.out, measured.statistics, origin, overwrite=config.overwrite)
     print(f"{config.out}: statistics of {measured.statistics.count} images")
+    for note in measured.notes:
+        warn(note)
 
 
 def merge_files(config: MergeConfig) -> None:
     """Read, merge and write."""
     from fid.statistics import merge
-    from fid.statistics_file import load_statistics, save_statistics
+    from fid.statistics_file import (
+        UNKNOWN_STRETCH,
+        load_statistics,
+        refuse_output,
+        save_statistics,
+    )
 
     if len(config.parts) < 2:
         raise InputError("name at least two files to merge")
+    refuse_output(config.out, overwrite=config.overwrite)
     loaded = [load_statistics(path) for path in config.parts]
     whole_origin = loaded[0][1]
     for path, (statistics, origin) in zip(config.parts, loaded, strict=True):
@@ -109,6 +119,16 @@ def merge_files(config: MergeConfig) -> None:
                 "stretch (galaxy-set pack --stretch)"
             )
         whole_origin = whole_origin.joined_with(origin) if whole_origin and origin else None
+    unknown = [
+        str(path)
+        for path, (_, origin) in zip(config.parts, loaded, strict=True)
+        if origin is not None and origin.stretch == UNKNOWN_STRETCH
+    ]
+    if unknown and whole_origin is not None and isinstance(whole_origin.stretch, tuple):
+        warn(
+            f"{', '.join(unknown)}: not known through which stretch flux was seen; taken to be "
+            f"that of the others: {whole_origin.describe()}"
+        )
     whole = merge([statistics for statistics, _ in loaded])
     save_statistics(config.out, whole, whole_origin, overwrite=config.overwrite)
     print(f"{config.out}: statistics of {whole.count} images from {len(loaded)} files")

@@ -4,11 +4,10 @@ An ``.npz`` with ``mu`` and ``sigma``, as pytorch-fid writes and reads, and besi
 the samples where they are few, and a header: features, hash of the weights, recipe.
 """
 
+import contextlib
 import dataclasses
 import json
 import re
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from fid.statistics import FeatureStatistics
-from galaxies.atomic import whole_file
-from galaxies.errors import InputError
+from galaxies.atomic import refuse_existing, whole_file
+from galaxies.errors import UNREADABLE, InputError
 
 _VERSION = 1
 
@@ -86,12 +85,18 @@ def _recipes_agree(first: str, second: str) -> bool:
     return first == second or (bare[0] == bare[1] and bool({first, second} & set(bare)))
 
 
+def refuse_output(path: Path, *, overwrite: bool) -> None:
+    """Raise `InputError` where statistics cannot be saved as ``path``, before they are measured."""
+    if path.suffix.lower() != ".npz":
+        raise InputError(f"{path}: statistics are saved as .npz")
+    refuse_existing(path, overwrite=overwrite)
+
+
 def save_statistics(
     path: Path, statistics: FeatureStatistics, origin: Origin | None, *, overwrite: bool = False
 ) -> None:
     """Write statistics as one ``.npz`` file that is whole or absent."""
-    if path.suffix.lower() != ".npz":
-        raise InputError(f"{path}: statistics are saved as .npz")
+    refuse_output(path, overwrite=overwrite)
     header = {
         "version": _VERSION,
         "count": statistics.count,
@@ -122,7 +127,7 @@ def load_statistics(path: Path) -> tuple[FeatureStatistics, Origin | None]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found: dict[str, Any] = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (*UNREADABLE, ValueError) as error:
         raise InputError(f"{path} is not a readable .npz file ({error})") from None
     if not is_statistics_file(list(found)):
         raise InputError(f"{path} holds no statistics (mu and sigma are needed)")
@@ -132,9 +137,9 @@ def load_statistics(path: Path) -> tuple[FeatureStatistics, Origin | None]:
         raise InputError(f"{path}: mu is {mean.shape} and sigma {sigma.shape}; they do not fit")
     if not (np.isfinite(mean).all() and np.isfinite(sigma).all()):
         raise InputError(f"{path}: mu or sigma is not finite")
-    if "header" not in found:
+    header = _header(found)
+    if header is None:
         return FeatureStatistics(None, mean, covariance_only=sigma), None
-    header = json.loads(str(found["header"]))
     if header.get("version") != _VERSION:
         raise InputError(
             f"{path} has format {header.get('version')}, this program reads {_VERSION}; "
@@ -149,6 +154,15 @@ def load_statistics(path: Path) -> tuple[FeatureStatistics, Origin | None]:
             origin,
         )
     return FeatureStatistics(header["count"], mean, covariance_only=sigma), origin
+
+
+def _header(found: dict[str, Any]) -> dict[str, Any] | None:
+    """What this program wrote beside the statistics; another's may have a ``header`` too."""
+    with contextlib.suppress(KeyError, ValueError):
+        header = json.loads(str(found["header"]))
+        if isinstance(header, dict) and {"version", "count", "origin"} <= set(header):
+            return header
+    return None
 
 
 def _origin_of_header(values: dict[str, Any]) -> Origin:

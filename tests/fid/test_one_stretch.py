@@ -62,6 +62,8 @@ def test_saved_statistics_decide_how_the_other_side_is_seen(pixel_features, flux
         assert any("was left aside for that of" in note for note in notes)
     _, notes = value(without_stretch(save(flux["real"])), flux["fake"])
     assert any("does not say through which stretch flux was seen" in note for note in notes)
+    _, notes = value(without_stretch(save(flux["real"])), save(flux["fake"]))
+    assert any("does not say through which stretch flux was seen" in note for note in notes)
 
 
 def test_statistics_of_two_stretches_are_not_compared_or_merged(
@@ -75,6 +77,7 @@ def test_statistics_of_two_stretches_are_not_compared_or_merged(
     assert "was not measured like" in capsys.readouterr().err
     merged = tmp_path / "m.npz"
     assert statistics_main(["merge", str(merged), without_stretch(real), fake]) == 0
+    assert "real.npz: not known through which stretch" in capsys.readouterr().err
     assert load_statistics(merged)[1].stretch == (-20, 900, 30)
 
 

@@ -226,3 +226,30 @@ def test_inception_end_to_end(write_images, tmp_path, capsys, inception_file, mo
     compatible = scored(capsys, real, fake, "--weights", inception_file, "--compat")
     assert compatible["method"] == "compatible"
     assert compatible["value"] == pytest.approx(plain["value"], rel=1e-3)
+
+
+def test_statistics_say_what_was_left_out(pixel_features, folders, capsys, tmp_path):
+    (folders[0] / "0003.png").write_bytes(b"nonsense")
+    out = tmp_path / "real.npz"
+    assert statistics_main(["save", str(folders[0]), str(out), *PIXELS, "--skip-bad"]) == 0
+    captured = capsys.readouterr()
+    assert "statistics of 39 images" in captured.out
+    assert "1 unusable files left out" in captured.err
+    assert "0003.png is corrupt" in captured.err
+
+
+def test_a_name_that_statistics_cannot_have_is_refused_before_they_are_measured(
+    pixel_features, folders, capsys, tmp_path
+):
+    assert statistics_main(["save", str(folders[0]), str(tmp_path / "real.txt"), *PIXELS]) == 2
+    assert "statistics are saved as .npz" in capsys.readouterr().err
+    assert pixel_features.calls == 0
+
+
+def test_statistics_of_chosen_bands(pixel_features, tiny_set_path, capsys, tmp_path):
+    sides = f"{tiny_set_path}#class=round", f"{tiny_set_path}#class=double"
+    words = [*PIXELS, "--bands", "2", "0", "0"]
+    direct = scored(capsys, *sides, *words, "--no-cache")
+    assert statistics_main(["save", sides[0], str(tmp_path / "a.npz"), *words]) == 0
+    capsys.readouterr()
+    assert scored(capsys, tmp_path / "a.npz", sides[1], *words)["value"] == direct["value"]

@@ -113,3 +113,11 @@ def test_a_damaged_file_is_named(tmp_path):
     (tmp_path / "cut.npz").write_bytes(b"PK\x03\x04 cut")
     with pytest.raises(InputError, match=r"cut\.npz is not a readable"):
         load_statistics(tmp_path / "cut.npz")
+
+
+def test_a_header_of_another_program_is_none_of_ours(tmp_path):
+    for header in ("made by hand", '{"version": 9}', "[1, 2]"):
+        np.savez(tmp_path / "t.npz", mu=np.zeros(3), sigma=np.eye(3), header=np.array(header))
+        loaded, origin = load_statistics(tmp_path / "t.npz")
+        assert origin is None
+        assert loaded.count is None

@@ -14,6 +14,9 @@ import torch.nn.functional as F
 
 from galaxies.errors import InputError
 
+LEAST_SIDE = 4
+"""Pixels: of smaller images there are no rings to measure."""
+
 PROFILE_BINS = 12
 SPECTRUM_BINS = 12
 _ETA = 0.2  # Petrosian: surface brightness there, over the mean inside
@@ -68,11 +71,16 @@ def measure(images: torch.Tensor) -> PhysicalTable:
     Raises
     ------
     InputError
-        If they are not square.
+        If they are not square, or smaller than `LEAST_SIDE`.
     """
     if images.shape[-1] != images.shape[-2]:
         raise InputError(
             f"images are {images.shape[-1]}x{images.shape[-2]}; physics needs square ones"
+        )
+    if images.shape[-1] < LEAST_SIDE:
+        raise InputError(
+            f"images of {images.shape[-1]} pixels to a side are too small to measure; at least "
+            f"{LEAST_SIDE} are needed"
         )
     # One image of 1024 pixels takes 143 MB on the way.
     step = max(1, min(_BLOCK, _BLOCK * 64**2 // images.shape[-1] ** 2))

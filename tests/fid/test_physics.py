@@ -207,3 +207,10 @@ def test_large_images_are_measured_few_at_a_time(side, most, monkeypatch):
     measure(torch.zeros((1, 1, 1, 1), dtype=torch.uint8).expand(130, 1, side, side))
     assert sum(seen) == 130
     assert max(seen) == most
+
+
+@pytest.mark.parametrize("side", [2, 3])
+def test_images_of_a_few_pixels_are_refused(side):
+    with pytest.raises(InputError, match=f"images of {side} pixels to a side are too small"):
+        measure(torch.zeros((3, 1, side, side), dtype=torch.uint8))
+    assert len(measure(torch.zeros((3, 1, 4, 4), dtype=torch.uint8))) == 3

@@ -29,6 +29,7 @@ def save_state(run: "_Run", step: int, folder: Path) -> None:
         "optimiser": run.optimiser.state_dict(),
         "best": run.best.state_dict(),
         "history": run.history,
+        "since_look": {"steps": run.steps_since_look, "loss": run.loss_since_look},
         "rows": [phase.rows.shape[0] for phase in run.phases],
         "data": run.data_digest(),
     }
@@ -71,4 +72,7 @@ def load_state(run: "_Run", folder: Path) -> int:
     run.optimiser.load_state_dict(state["optimiser"])
     run.best.load_state_dict(state["best"])
     run.history.extend(state["history"])
+    if "since_look" in state:
+        run.steps_since_look = int(state["since_look"]["steps"])
+        run.loss_since_look.copy_(state["since_look"]["loss"])
     return step

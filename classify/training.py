@@ -217,6 +217,8 @@ class _Run:
         self.phases = self._plan(train, synthetic)
         self.best = BestWeights(config.best_by if validation is not None else "last")
         self.history: list[dict[str, Any]] = []
+        self.loss_since_look = torch.zeros((), device=device)
+        self.steps_since_look = 0
         self.diverged_at: int | None = None
         self._data_digest: str | None = None
         self.precision = autocast_dtype(config, device)
@@ -233,6 +235,7 @@ class _Run:
             joint_features=self.joint,
         )
         self.optimiser = self._optimiser(head_only=False)
+        self.frozen: list[nn.Module] = []
 
     def train(self, progress: bool, state_folder: Path | None) -> TrainedClassifier:
         config = self.config
@@ -241,7 +244,7 @@ class _Run:
             total=config.steps, initial=step, desc="classify-train", unit="step",
             disable=not progress, leave=False,
         )  # fmt: skip
-        since_look, losses, clock = 0, torch.zeros((), device=self.device), time.perf_counter()
+        timed, clock = 0, time.perf_counter()
         with contextlib.ExitStack() as stack:
             stack.enter_context(bar)
             stack.enter_context(isolated_randomness(config.seed, self.device))
@@ -255,28 +258,32 @@ class _Run:
                     self._begin_head_stage()
                 if step == phase.first:
                     self.best.looks_since = 0
+                self.frozen = frozen_modules(self.network, pretrained=config.weights is not None)
                 stopped = bool(config.patience) and self.best.looks_since >= config.patience
                 rows = self._rows_on_device(phase)
                 while step < phase.last and not stopped:
-                    losses += self._step(step, phase, rows[step - phase.first])
+                    self.loss_since_look += self._step(step, phase, rows[step - phase.first])
                     step += 1
-                    since_look += 1
+                    self.steps_since_look += 1
+                    timed += 1
                     bar.update()
-                    if stop and state_folder is not None:
-                        save_state(self, step, state_folder)
-                        raise KeyboardInterrupt
-                    if step % config.validate_every == 0 or step in (phase.last, config.steps):
+                    due = step % config.validate_every == 0 or step in (phase.last, config.steps)
+                    if due:
                         seconds = time.perf_counter() - clock
-                        mean_loss = float(losses) / since_look
+                        mean_loss = float(self.loss_since_look) / self.steps_since_look
                         if not math.isfinite(mean_loss):
                             self._diverged(step)
                             break
-                        self._look(step, mean_loss, since_look, seconds, bar)
-                        losses.zero_()
-                        since_look, clock = 0, time.perf_counter()
+                        self._look(step, mean_loss, timed, seconds, bar)
+                        self.loss_since_look.zero_()
+                        self.steps_since_look = 0
+                        timed, clock = 0, time.perf_counter()
                         stopped = bool(config.patience) and self.best.looks_since >= config.patience
-                        if state_folder is not None:
-                            save_state(self, step, state_folder)
+                    # After the look that is due here: a resumed run begins with the next step.
+                    if state_folder is not None and (due or stop):
+                        save_state(self, step, state_folder)
+                        if stop:
+                            raise KeyboardInterrupt
                 if self.diverged_at is not None:
                     break
                 step = phase.last  # a phase that was stopped leaves the later ones their steps
@@ -363,7 +370,7 @@ class _Run:
         torch.manual_seed(derived_seed(config.seed, "dropout", step))
         images, targets, weights, table = self._batch(rows, random)
         self.network.train()
-        for module in frozen_modules(self.network, pretrained=self.config.weights is not None):
+        for module in self.frozen:
             module.eval()
         begin, end = self._stage_of(phase)
         rate = config.learning_rate * schedule_factor(config.schedule, step - begin, end - begin)

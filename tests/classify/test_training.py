@@ -254,15 +254,17 @@ class TestResume:
         assert all(torch.equal(t, weights_of(resumed)[n]) for n, t in weights_of(whole).items())
         assert [e["step"] for e in resumed.history] == [e["step"] for e in whole.history]
 
-    def test_ctrl_c_between_two_looks_saves_the_step(
-        self, little: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("stopped_at", [3, 8, 16])
+    def test_ctrl_c_leaves_a_run_that_ends_as_if_it_had_not_been(
+        self, little: ImageSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_at: int
     ) -> None:
+        """Between two looks, at a look, and at the last step of all."""
         config = dataclasses.replace(FAST, steps=16, validate_every=8)
         whole = fit(little, config)
         original = _Run._step
 
         def interrupted(run: _Run, step: int, *rest: Any) -> torch.Tensor:
-            if step == 2:
+            if step + 1 == stopped_at:
                 os.kill(os.getpid(), signal.SIGINT)
             return original(run, step, *rest)
 
@@ -270,9 +272,15 @@ class TestResume:
         with pytest.raises(KeyboardInterrupt):
             fit(little, config, state_folder=tmp_path)
         monkeypatch.setattr(_Run, "_step", original)
-        assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == 3
+        assert torch.load(tmp_path / "state.pt", weights_only=True)["step"] == stopped_at
         resumed = fit(little, config, state_folder=tmp_path)
         assert all(torch.equal(t, weights_of(resumed)[n]) for n, t in weights_of(whole).items())
+        assert resumed.record["training"] == whole.record["training"]
+        told = [
+            [{k: v for k, v in entry.items() if k != "images_per_second"} for entry in run.history]
+            for run in (resumed, whole)
+        ]
+        assert told[0] == told[1]
 
     def test_other_settings_are_refused_by_name(self, little: ImageSet, tmp_path: Path) -> None:
         interrupt_at(4, little, FAST, tmp_path)

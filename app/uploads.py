@@ -28,9 +28,12 @@ _READABLE = "JPEG, PNG, TIFF, WebP, BMP or FITS, or a zip of them"
 _LONGEST_NAME = 160
 _END_OF_ZIP = b"PK\x05\x06"
 _END_OF_ZIP_BYTES = 22
+_ZIP64_LOCATOR = b"PK\x06\x07"
+_ZIP64_LOCATOR_BYTES = 20
 _LONGEST_ZIP_COMMENT = 2**16
 _LONGEST_DIRECTORY_ENTRY = 2**10
 _BLOCK = 2**16
+_MOST_HDUS = 64
 
 
 @dataclass(frozen=True)
@@ -103,12 +106,12 @@ def accept(files: Iterable[tuple[str, bytes]], limits: Limits) -> list[Upload | 
     Returns
     -------
     list of Upload or Refused
-        At most ``limits.files`` uploads. Files beyond that are answered by one `Refused`.
+        At most ``limits.files`` of each. Files beyond that are answered by one `Refused`.
     """
     answers: list[Upload | Refused] = []
     room = _Room(limits.unpacked_bytes, limits.decoded_pixels)
-    accepted = 0
-    unread = 0
+    accepted, refused = 0, 0
+    unread, unnamed = 0, 0
     for name, content in _limited(files, limits):
         if accepted >= limits.files:
             unread += 1
@@ -123,7 +126,14 @@ def accept(files: Iterable[tuple[str, bytes]], limits: Limits) -> list[Upload | 
                     unread += 1
                     continue
                 accepted += 1
+            elif refused >= limits.files:
+                unnamed += 1
+                continue
+            else:
+                refused += 1
             answers.append(answer)
+    if unnamed:
+        answers.append(Refused(f"{unnamed} more files", "they cannot be used either"))
     if unread:
         answers.append(
             Refused(
@@ -198,6 +208,10 @@ def _refuse_endless_directory(content: bytes, limits: Limits) -> None:
     at = tail.rfind(_END_OF_ZIP)
     if at < 0 or len(tail) - at < _END_OF_ZIP_BYTES:
         raise _RefusedError("the zip archive is damaged or cut short")
+    end = len(content) - len(tail) + at
+    if content[max(0, end - _ZIP64_LOCATOR_BYTES) : end].startswith(_ZIP64_LOCATOR):
+        # It may list other members than the end that is looked at here.
+        raise _RefusedError("the zip archive has the form for more than 4 GB; send a plain zip")
     directory_bytes = int.from_bytes(tail[at + 12 : at + 16], "little")
     most = 10 * limits.files
     if directory_bytes > most * _LONGEST_DIRECTORY_ENTRY or (
@@ -323,7 +337,14 @@ def _pixels_of_fits(content: bytes) -> int:
         raise _RefusedError("this server reads no FITS (it needs the extra 'fits')") from None
     try:
         with fits.open(io.BytesIO(content), memmap=False, lazy_load_hdus=True) as units:
-            return max((_product(unit.shape) for unit in units if unit.is_image), default=0)
+            most = 0
+            for number, unit in enumerate(units):
+                if number == _MOST_HDUS:
+                    raise _RefusedError(f"the FITS file holds more than {_MOST_HDUS} HDUs")
+                most = max(most, _product(unit.shape) if unit.is_image else 0)
+            return most
+    except _RefusedError:
+        raise
     except Exception as error:  # a hostile header may break the reader in any way
         raise _RefusedError(f"the FITS file is damaged ({type(error).__name__})") from None
 

@@ -211,6 +211,36 @@ def test_a_directory_without_end_is_not_parsed() -> None:
     assert "lists more than 2000" in the_refusal("set.zip", many)
 
 
+def test_a_directory_that_another_end_record_describes_is_not_parsed() -> None:
+    plain = zipped({f"{index}": b"" for index in range(3_000)})
+    at = plain.rfind(b"PK\x05\x06")
+    start = plain.find(b"PK\x01\x02")
+    record = struct.pack(
+        "<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, 3_000, 3_000, at - start, start
+    )
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, at, 1)
+    end = struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 0, 0, 0, 0, 0)
+    both = plain[:at] + record + locator + end
+    with zipfile.ZipFile(io.BytesIO(both)) as archive:
+        assert len(archive.infolist()) == 3_000
+    assert "send a plain zip" in the_refusal("set.zip", both)
+
+
+def test_the_number_of_refusals_is_limited_too() -> None:
+    members = {f"{index}.txt": b"text" for index in range(30)} | {"a.png": image_bytes()}
+    answers = accept([("set.zip", zipped(members))], Limits(files=5))
+    assert sum(isinstance(answer, Upload) for answer in answers) == 1
+    assert len(answers) == 7
+    assert answers[-1] == Refused("25 more files", "they cannot be used either")
+
+
+def test_a_fits_file_of_very_many_parts_is_refused() -> None:
+    fits = pytest.importorskip("astropy.io.fits")
+    file = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), *(fits.ImageHDU() for _ in range(64))]).writeto(file)
+    assert "more than 64 HDUs" in the_refusal("many.fits", file.getvalue())
+
+
 def test_what_a_mac_adds_to_an_archive_is_passed_over() -> None:
     image = image_bytes()
     archive = zipped({"__MACOSX/._a.png": b"x", ".DS_Store": b"x", "a.png": image})

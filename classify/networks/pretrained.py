@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ HUB = "imagenet"
 """The value of ``--weights`` that means the hub."""
 
 _OF_DENSE_LAYER = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.)")
+_OF_BODY = "trunk.body."
 _TENSORFLOW_CLASSES = 1001
 """Heads of TensorFlow's ImageNet networks have one class more, the background."""
 
@@ -85,24 +87,23 @@ def pretrained_weights(config: TrainingConfig, size: int | None = None) -> Pretr
         return Pretrained(hub_weights(config.model, size), f"the hub's {config.model}", False)
     state = _with_names_of_today(read_weights(Path(config.weights)))
     heads = [len(tensor) for name, tensor in state.items() if _is_head_bias(name)]
-    return Pretrained(
-        state,
-        config.weights,
-        _TENSORFLOW_CLASSES in heads,
-        _normalisation_beside(Path(config.weights)),
-    )
+    scale, same_padding = _checkpoint_beside(Path(config.weights)) or (None, False)
+    return Pretrained(state, config.weights, _TENSORFLOW_CLASSES in heads or same_padding, scale)
 
 
-def _normalisation_beside(weights: Path) -> Normalisation | None:
-    """What the ``config.json`` of a checkpoint says of the weights that stand beside it."""
+def _checkpoint_beside(weights: Path) -> tuple[Normalisation, bool] | None:
+    """Normalisation and padding that the ``config.json`` of a checkpoint gives its weights."""
     try:
         description = json.loads((weights.parent / "config.json").read_text(encoding="utf-8"))
         digest = description["weights_sha256"]
         scale = description["normalisation"]
         found = Normalisation(tuple(scale["mean"]), tuple(scale["std"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        same_padding = bool(description["network"].get("same_padding", False))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # not one of ours
-    return found if hashlib.sha256(weights.read_bytes()).hexdigest() == digest else None
+    if hashlib.sha256(weights.read_bytes()).hexdigest() != digest:
+        return None
+    return found, same_padding
 
 
 def _for_channels(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
@@ -175,6 +176,7 @@ def load_weights(network: nn.Module, weights: dict[str, torch.Tensor], source: s
     """
     own = network.state_dict()
     head = _head_names(network)
+    weights = _under_names_of_library(weights, own, head)
     chosen: dict[str, torch.Tensor] = {}
     wrong: list[str] = []
     fresh: list[str] = []
@@ -254,6 +256,18 @@ def _head_names(network: nn.Module) -> set[str]:
         if isinstance(module, nn.Linear):
             last = name
     return {f"{last}.weight", f"{last}.bias"}
+
+
+def _under_names_of_library(
+    weights: dict[str, torch.Tensor], own: Container[str], head: set[str]
+) -> dict[str, torch.Tensor]:
+    """Weights of a checkpoint of ours, where its network was cut from a library's ``own``."""
+    if not any(name.startswith(_OF_BODY) and name not in own for name in weights):
+        return weights
+    of_head = {f"head.{name.rpartition('.')[2]}": name for name in head}
+    return {
+        of_head.get(name, name.removeprefix(_OF_BODY)): tensor for name, tensor in weights.items()
+    }
 
 
 def _is_first_convolution(given: torch.Tensor, own: torch.Tensor) -> bool:

@@ -74,3 +74,22 @@ def test_other_channels_take_the_mean_scale_of_the_weights() -> None:
     assert found is not None
     assert found.mean == pytest.approx((0.3,))
     assert found.std == pytest.approx((0.6,))
+
+
+def test_a_checkpoint_of_a_library_network_gives_its_weights_to_that_network(
+    little: ImageSet, tmp_path: Path
+) -> None:
+    from safetensors.torch import load_file
+
+    wide = torch.nn.functional.interpolate(little.pixels.float(), 32).to(torch.uint8)
+    images = dataclasses.replace(little, store=PixelsInMemory(wide))
+    settings = {**SETTINGS, "model": "mobilenetv3-small", "steps": 1}
+    trained = train_classifier(images, None, TrainingConfig(**settings), progress=False)  # type: ignore[arg-type]
+    trained.save(tmp_path / "checkpoint")
+    weights = tmp_path / "checkpoint" / "weights.safetensors"
+    config = TrainingConfig(**settings, weights=str(weights), learning_rate=1e-9)  # type: ignore[arg-type]
+    again = train_classifier(images, None, config, progress=False).network.state_dict()
+    given = load_file(weights)
+    assert set(given) == set(again)
+    for name, tensor in given.items():
+        torch.testing.assert_close(again[name], tensor, rtol=1e-4, atol=1e-6)

@@ -10,6 +10,9 @@ import numpy as np
 
 from galaxies.errors import InputError
 
+_LARGEST_TABLE = 10**7
+"""Comparisons of images with images of the class that are held in memory at once."""
+
 
 def threshold_at_false_positive_rate(
     scores: np.ndarray, positive: np.ndarray, rate: float
@@ -76,6 +79,8 @@ def average_precision(
     """
     rows = np.ones((1, len(scores)), np.float32) if weights is None else weights
     members = np.flatnonzero(positive)
+    if len(scores) * len(members) > _LARGEST_TABLE:
+        return _average_precision_of_many(scores, positive, rows)
     # An image counts towards the precision at a positive when it scores as high or higher; one
     # product over all draws instead of a running sum in each.
     as_high = (scores[:, None] >= scores[members]).astype(rows.dtype)
@@ -85,6 +90,25 @@ def average_precision(
     with np.errstate(invalid="ignore", divide="ignore"):
         precision = np.where(called > 0, found / called, 0.0)
         return np.sum(precision * own, axis=1) / own.sum(axis=1)
+
+
+def _average_precision_of_many(
+    scores: np.ndarray, positive: np.ndarray, rows: np.ndarray
+) -> np.ndarray:
+    """As `average_precision`, draw by draw in the memory of a few columns."""
+    order = np.argsort(-scores, kind="stable")
+    own = positive[order]
+    falling = -scores[order]
+    last_of_tie = np.searchsorted(falling, falling[own], side="right") - 1
+    result = np.empty(len(rows))
+    for place, row in enumerate(rows):
+        weight = row[order].astype(np.float64)
+        called = np.cumsum(weight)[last_of_tie]
+        found = np.cumsum(np.where(own, weight, 0))[last_of_tie]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            precision = np.where(called > 0, found / called, 0.0)
+            result[place] = np.sum(precision * weight[own]) / weight[own].sum()
+    return result
 
 
 def precision_recall_curve(

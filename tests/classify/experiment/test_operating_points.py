@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
+from classify.experiment import operating_points
 from classify.experiment.operating_points import (
     average_precision,
     brier_score,
@@ -101,3 +102,16 @@ def test_a_side_without_positives_or_negatives_is_refused() -> None:
         threshold_at_precision(np.array([0.1, 0.2]), np.array([False, False]), 0.5)
     with pytest.raises(InputError, match="another class"):
         threshold_at_false_positive_rate(np.array([0.1, 0.2]), np.array([True, True]), 0.1)
+
+
+def test_many_images_give_the_same_average_precision(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = rng.integers(0, 20, 200) / 20  # with ties
+    positive = rng.random(200) < 0.3
+    weights = rng.multinomial(200, np.full(200, 1 / 200), size=9).astype(np.float32)
+    weights[3, positive] = 0
+    few = average_precision(scores, positive, weights)
+    monkeypatch.setattr(operating_points, "_LARGEST_TABLE", 0)
+    np.testing.assert_allclose(average_precision(scores, positive, weights), few, rtol=1e-12)
+    assert np.isnan(few[3])

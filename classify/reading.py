@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from classify.fits_files import FitsReading, flux_to_bytes, is_fits, read_flux
-from galaxies.image_files import BadImageError, Decoding, decode_image
+from galaxies.image_files import IMAGE_FORMATS, BadImageError, Decoding, decode_image
 from galaxies.resize import crop_and_resize
 
 
@@ -109,7 +109,8 @@ class ImageReader:
 def _size_of(source: Path | bytes) -> tuple[int, int] | None:
     """(width, height) from the header; ``None`` where it cannot be read: decoding will say why."""
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        file = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(file, formats=IMAGE_FORMATS) as image:
             return image.size
     except Exception:  # whatever Pillow raises here it raises again when the file is decoded
         return None

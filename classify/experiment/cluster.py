@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from classify.dask_client import PATIENCE, connect_to_dask
+from classify.dask_client import connect_to_dask, workers_of
 from classify.experiment.division import Setting
 from classify.experiment.generators import GeneratorUnit
 from classify.experiment.laboratory import Laboratory
@@ -46,15 +46,17 @@ def device_of_workers(address: str, wanted: str, resources: tuple[str, ...]) -> 
     """
     client, _ = connect_to_dask(address)
     with client:
-        asked = client.submit(
-            _device_here, wanted, resources=dict.fromkeys(resources, 1) or None, pure=False
-        )
-        try:
-            return asked.result(timeout=PATIENCE)
-        except TimeoutError:
+        offering = [
+            worker
+            for worker, known in workers_of(client).items()
+            if set(resources) <= set(known["resources"])
+        ]
+        if not offering:
             raise InputError(
                 f"no worker of the Dask cluster at {address} offers {', '.join(resources)}"
-            ) from None
+            )
+        # Beside the queue of tasks: the worker may be busy for hours.
+        return client.run(_device_here, wanted, workers=offering[:1])[offering[0]]
 
 
 def _device_here(wanted: str) -> str:
@@ -141,7 +143,7 @@ def train_remotely(
     images: tuple[ImageSet, np.ndarray], setting: Setting, unit: ClassifierUnit | GeneratorUnit
 ) -> tuple[str, UnitOutput | None]:
     """Train one unit on a Dask worker; a generator stays on the shared file system."""
-    from classify.experiment.runner import train_unit
+    from classify.experiment.runner import memory_in_words, train_unit
 
     place = (unit.data, repr(setting))
     with _one_at_a_time:
@@ -152,4 +154,5 @@ def train_remotely(
         if isinstance(unit, GeneratorUnit):
             train_unit(unit, laboratory, UnitStore(setting.folder))
             return unit.key, None
-        return unit.key, laboratory.run(unit)
+        with memory_in_words():
+            return unit.key, laboratory.run(unit)

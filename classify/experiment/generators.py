@@ -92,7 +92,8 @@ def train_generator(unit: GeneratorUnit, images: ImageSet, folder: Path, device:
         classes=(unit.class_name,),
         out=folder,
         size=images.size,
-        device="cuda" if device.startswith("cuda") else "cpu",
+        # The GPU of this process: a name without a number would be the first in all of them.
+        device=f"cuda:{torch.cuda.current_device()}" if device.startswith("cuda") else "cpu",
         resume=(folder / STATE).is_file(),  # absent where the training was killed at once
         save_seconds=30.0,
     )

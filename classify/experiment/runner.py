@@ -4,12 +4,13 @@ All three train a unit by the same function with the same number of threads, so 
 are identical; the order does not matter because no unit knows another.
 """
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
@@ -41,15 +42,35 @@ def is_finished(unit: AnyUnit, store: UnitStore) -> bool:
 
 def train_unit(unit: AnyUnit, laboratory: Division, store: UnitStore) -> bool:
     """Train and store one unit; ``False`` where another process is training it."""
-    if isinstance(unit, GeneratorUnit):
-        return laboratory.run_generator(unit)
-    with store.claim(unit.key) as free:
-        if store.has(unit.key):
-            return True
-        if not free:
-            return False
-        store.save(unit, laboratory.run(unit))
+    with memory_in_words():
+        if isinstance(unit, GeneratorUnit):
+            return laboratory.run_generator(unit)
+        with store.claim(unit.key) as free:
+            if store.has(unit.key):
+                return True
+            if not free:
+                return False
+            store.save(unit, laboratory.run(unit))
     return True
+
+
+@contextlib.contextmanager
+def memory_in_words() -> Iterator[None]:
+    """What to do where a GPU's memory is short, as `InputError`."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"the GPU's memory is short ({reason}); the same command goes on where it was, with "
+            "fewer --workers or a smaller --batch-size"
+        ) from None
+
+
+def _is_free(unit: AnyUnit, store: UnitStore) -> bool:
+    """Whether no other process is training a unit at this moment."""
+    with store.claim(unit.key) as free:
+        return free
 
 
 def run_units(
@@ -96,19 +117,22 @@ def run_units(
 
                 assert isinstance(laboratory, Laboratory)  # tables refuse the flag
                 run_on_dask(unfinished, laboratory, store, dask, dask_resources, bar)
-            elif workers > 1 and len(unfinished) > 1 and open_laboratory is not None:
-                jobs: dict[str, list[AnyUnit]] = {}
-                for unit in unfinished:
-                    shared = isinstance(unit, ClassifierUnit)
-                    key = laboratory.trained_with(unit) if shared else unit.key  # type: ignore[arg-type]
-                    jobs.setdefault(key, []).append(unit)
-                _run_in_processes(
-                    list(jobs.values()), store, min(workers, len(jobs)), open_laboratory, bar
-                )
             else:
-                for unit in unfinished:
-                    if train_unit(unit, laboratory, store):
-                        bar.update()
+                # A pool takes seconds to begin: none for units that others train.
+                free = [unit for unit in unfinished if _is_free(unit, store)]
+                if workers > 1 and len(free) > 1 and open_laboratory is not None:
+                    jobs: dict[str, list[AnyUnit]] = {}
+                    for unit in free:
+                        shared = isinstance(unit, ClassifierUnit)
+                        key = laboratory.trained_with(unit) if shared else unit.key  # type: ignore[arg-type]
+                        jobs.setdefault(key, []).append(unit)
+                    _run_in_processes(
+                        list(jobs.values()), store, min(workers, len(jobs)), open_laboratory, bar
+                    )
+                else:
+                    for unit in free:
+                        if train_unit(unit, laboratory, store):
+                            bar.update()
             unfinished = [unit for unit in unfinished if not is_finished(unit, store)]
             if unfinished:
                 bar.set_postfix_str("waiting for another process")
@@ -180,9 +204,3 @@ def _train_in_worker(job: Sequence[AnyUnit]) -> int:
         return sum(train_unit(unit, _worker["laboratory"], _worker["store"]) for unit in job)
     except KeyboardInterrupt:  # the pool would catch it and hand this worker the next job
         os._exit(EXIT_INTERRUPTED)
-    except torch.OutOfMemoryError as error:
-        reason = str(error).splitlines()[0]
-        raise InputError(
-            f"the GPU's memory is short ({reason}); the same command goes on where it was, with "
-            "fewer --workers or a smaller --batch-size"
-        ) from None

@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import os
 import signal
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from classify.experiment import runner
 from classify.experiment.arms import parse_arms
 from classify.experiment.division import Setting
 from classify.experiment.generators import one_precision
@@ -201,14 +203,18 @@ def test_the_workers_of_a_cluster_say_what_they_train_on(monkeypatch: pytest.Mon
     distributed = pytest.importorskip("distributed", reason="needs the dask extra")
     from classify.experiment import cluster
 
-    monkeypatch.setattr(cluster, "PATIENCE", "2s")
     monkeypatch.setattr(cluster, "choose_device", lambda wanted: torch.device("cuda", 1))
     with distributed.LocalCluster(
         n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
     ) as workers:
-        assert cluster.device_of_workers(workers.scheduler_address, "auto", ()) == "cuda"
+        address = workers.scheduler_address
+        with distributed.Client(address) as client:
+            busy = client.submit(time.sleep, 5)  # every slot is taken by another experiment
+            assert cluster.device_of_workers(address, "auto", ()) == "cuda"
+            assert not busy.done()
+            busy.cancel()
         with pytest.raises(InputError, match=r"no worker of the Dask cluster at .* offers GPU"):
-            cluster.device_of_workers(workers.scheduler_address, "auto", ("GPU",))
+            cluster.device_of_workers(address, "auto", ("GPU",))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
@@ -220,3 +226,37 @@ def test_a_training_for_another_device_is_refused_where_that_is_missing(
     assert laboratory.device.type == "cpu"
     with pytest.raises(InputError, match="to run on cuda, which this machine does not have"):
         laboratory.run(_units(laboratory, checkpoint)[0])
+
+
+def test_no_pool_is_begun_for_units_that_others_train(
+    blobs: ImageSet, build: Build, setting: Setting, checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    laboratory, store = build(blobs, setting), UnitStore(setting.folder)
+    units = _units(laboratory, checkpoint)
+    monkeypatch.setattr(runner, "_run_in_processes", lambda *_: pytest.fail("a pool was begun"))
+    with contextlib.ExitStack() as others:
+        for unit in units:
+            others.enter_context(store.claim(unit.key))
+
+        def finish(seconds: float) -> None:  # what the others do meanwhile
+            for unit in units:
+                store.save(unit, laboratory.run(unit))
+
+        monkeypatch.setattr(runner.time, "sleep", finish)
+        run_units(
+            units, laboratory, store, workers=2, open_laboratory=lambda: laboratory, progress=False
+        )
+    assert all(store.has(unit.key) for unit in units)
+
+
+def test_short_memory_of_a_gpu_is_said_without_workers_too(
+    blobs: ImageSet, build: Build, setting: Setting, checkpoint: Path
+) -> None:
+    def train(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    laboratory = Laboratory(blobs, setting, train=train)  # type: ignore[arg-type]
+    unit = _units(build(blobs, setting), checkpoint)[0]
+    with pytest.raises(InputError, match=r"memory is short .* smaller --batch-size"):
+        run_units([unit], laboratory, UnitStore(setting.folder), progress=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from classify.experiment.arms import AddedKind, Arm
+from classify.experiment.arms import Arm
 from classify.experiment.generators import GeneratorUnit
 from classify.experiment.protocol import (
     Fold,
@@ -125,9 +125,14 @@ class Division(ABC):
     def training_of(self, arm: Arm, seed: int) -> dict[str, Any]:
         """All settings of one training of an arm, as JSON holds them."""
 
-    def details_of(self, kind: AddedKind) -> dict[str, Any]:
+    def details_of(self, arm: Arm) -> dict[str, Any]:
         """What else shapes the items that an arm adds, as JSON holds it."""
         return {}
+
+    @property
+    def mirror_permutation(self) -> list[int]:
+        """(K,) class of the mirror image of each class; empty where nothing is mirrored."""
+        return []
 
     def trained_with(self, unit: ClassifierUnit) -> str:
         """Units with equal answers go to one worker, because they share work."""

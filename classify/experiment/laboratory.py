@@ -11,7 +11,7 @@ import torch
 
 from classify.borrowed_features import with_borrowed_features
 from classify.determinism import derived_seed, numpy_generator_for
-from classify.experiment.arms import AddedKind, Arm
+from classify.experiment.arms import Arm
 from classify.experiment.division import Division, Setting
 from classify.experiment.generators import (
     GeneratorUnit,
@@ -30,7 +30,13 @@ from classify.features import judge_training
 from classify.joint_features import JOINT_NETWORKS, joint_features_of
 from classify.networks.registry import NetworkSpecification, build
 from classify.synthetic import align_classes
-from classify.training import TrainedClassifier, TrainingConfig, load_classifier, train_classifier
+from classify.training import (
+    TrainedClassifier,
+    TrainingConfig,
+    autocast_dtype,
+    load_classifier,
+    train_classifier,
+)
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet, PixelsInMemory
 from gan.networks import SIZES
@@ -122,7 +128,7 @@ class Laboratory(Division):
         shared = self.setting.training
         steps = shared["steps"]
         if arm.added is not None:
-            steps -= self.details_of(arm.added.kind).get("head_steps", 0)
+            steps -= self.details_of(arm).get("head_steps", 0)
         config = TrainingConfig(
             **{
                 **shared,
@@ -132,7 +138,7 @@ class Laboratory(Division):
                 "seed": seed,
             }
         )
-        return _identity(config)
+        return _identity(self._with_own_precision(config))
 
     def refuse_unbuildable(self) -> None:
         """Refuse a network that does not exist, or that these images cannot be given to."""
@@ -156,11 +162,28 @@ class Laboratory(Division):
         own = self._train_generator is train_fold_generator
         return self.image_set.size, SIZES if own else ()
 
-    def details_of(self, kind: AddedKind) -> dict[str, Any]:
-        """SMOTE spends a quarter of the steps on its head."""
-        return (
-            {"head_steps": max(1, self.setting.training["steps"] // 4)} if kind == "smote" else {}
-        )
+    def details_of(self, arm: Arm) -> dict[str, Any]:
+        """SMOTE spends a quarter of the steps on its head; two rules that changed are named.
+
+        They stand only where they apply, so all other runs from before are found again.
+        """
+        if arm.added is None:
+            return {}
+        if arm.added.kind == "smote":
+            return {"head_steps": max(1, self.setting.training["steps"] // 4)}
+        details: dict[str, Any] = {}
+        index = self.setting.class_index
+        if arm.added.keep_above and self.mirror_permutation[index] != index:
+            details["copies_of"] = "class and twin"
+        mixes = arm.settings.get("mixup") or arm.settings.get("cutmix")
+        if mixes and arm.settings.get("synthetic_weight", 1.0) != 1.0:
+            details["mixed_weights"] = True
+        return details
+
+    @property
+    def mirror_permutation(self) -> list[int]:
+        """(K,) class of the mirror image of each class."""
+        return self.image_set.mirror_permutation().tolist()
 
     def run(self, unit: ClassifierUnit) -> UnitOutput:
         """Train one unit and let it speak of its validation and test images."""
@@ -170,7 +193,7 @@ class Laboratory(Division):
         begun = time.perf_counter()
         torch.set_num_threads(self.setting.threads)
         train_rows, validation_rows, test_rows = self.sides(unit.fold, unit.repeat, unit.keep)
-        config = TrainingConfig(**unit.training)
+        config = self._as_named(TrainingConfig(**unit.training))
         train = self.image_set.select(train_rows)
         validation = self.image_set.select(validation_rows)
         note: dict[str, Any] = {}
@@ -221,6 +244,24 @@ class Laboratory(Division):
             unit, self.image_set, fold, setting.folder, setting.device, self._train_generator
         )
 
+    def _with_own_precision(self, config: TrainingConfig) -> TrainingConfig:
+        """``auto`` becomes ``bfloat16`` on a CPU with matrix units, where it gives other numbers.
+
+        Elsewhere it stays: on a CPU it then means float32, on a GPU bfloat16.
+        """
+        cpu = torch.device("cpu")
+        if self.setting.device != "cpu" or config.precision != "auto":
+            return config
+        if autocast_dtype(config, cpu) is None:
+            return config
+        return dataclasses.replace(config, precision="bfloat16")
+
+    def _as_named(self, config: TrainingConfig) -> TrainingConfig:
+        """``auto`` on a CPU as the unit's name means it, whatever this machine would choose."""
+        if self.device.type != "cpu" or config.precision != "auto":
+            return config
+        return dataclasses.replace(config, precision="float32")
+
     def _refuse_other_device(self) -> None:
         if self.device.type != torch.device(self.setting.device).type:
             raise InputError(
@@ -262,6 +303,8 @@ class Laboratory(Division):
 
     def _kept(self, what: str, sides: Fold, config: TrainingConfig) -> TrainedClassifier:
         """A classifier of a fold's training images that is trained once and kept on disk."""
+        config = self._with_own_precision(config)
+        device = self.device.type
         key = digest(
             {
                 "what": what,
@@ -269,6 +312,7 @@ class Laboratory(Division):
                 "train": sides.train.tolist(),
                 "validation": sides.validation.tolist(),
                 "training": _identity(config),
+                **({} if device == "cpu" else {"device": device}),
             }
         )
         if key not in self._selectors:
@@ -277,10 +321,11 @@ class Laboratory(Division):
                 if place.is_dir():
                     self._selectors[key] = load_classifier(place, self.device)
                 else:
+                    torch.set_num_threads(self.setting.threads)
                     trained = self._train(
                         self.image_set.select(sides.train),
                         self.image_set.select(sides.validation),
-                        config,
+                        self._as_named(config),
                         device=self.device,
                         progress=False,
                     )

@@ -62,7 +62,8 @@ class Planner:
         """The unit of one arm, repeat and fold.
 
         The seed depends on repeat and fold alone, so all arms of a repeat start from the same
-        weights and see the real images in the same order.
+        weights and share the seeds of draws and augmentation. Arms of one sampling that add
+        nothing see the images in the same order.
         """
         laboratory = self.laboratory
         setting = laboratory.setting
@@ -77,7 +78,7 @@ class Planner:
         if arm.added is not None:
             if arm.added.kind == "gan" and laboratory.draws_from_sources:
                 source = self._source(arm.added, fold, keep)
-            images = self._added(arm.added, counts, source, seeded, fold, keep)
+            images = self._added(arm, arm.added, counts, source, seeded, fold, keep)
         return ClassifierUnit(
             data=laboratory.digest,
             class_index=setting.class_index,
@@ -147,6 +148,7 @@ class Planner:
 
     def _added(
         self,
+        arm: Arm,
         images: AddedItems,
         counts: np.ndarray,
         source: GeneratorSource | None,
@@ -164,5 +166,5 @@ class Planner:
             "instead": images.instead,
             **({"every_class": True} if images.every_class else {}),
             "generator": "" if source is None else source.sha256,
-            **self.laboratory.details_of(images.kind),
+            **self.laboratory.details_of(arm),
         }

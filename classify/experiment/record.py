@@ -94,6 +94,9 @@ class ExperimentRecord:
         What the items are called: ``images``, or ``rows`` of a table.
     generator_per_unit : bool
         Whether every training had a generator of its own, trained on its own items.
+    mirror_permutation : list of int
+        Class of the mirror image of each class; empty for tables, and in records from before it
+        was kept, whose logits are adjusted by the counts as they are.
     """
 
     class_name: str
@@ -110,6 +113,7 @@ class ExperimentRecord:
     notes: list[str] = field(default_factory=list)
     noun: str = "images"
     generator_per_unit: bool = False
+    mirror_permutation: list[int] = field(default_factory=list)
 
     def arm(self, name: str) -> ArmRecord:
         """The arm of that name."""

@@ -70,6 +70,7 @@ def record_of(
         noun=laboratory.noun,
         generator_per_unit=not laboratory.draws_from_sources
         and any(arm.generated for arm in arms),
+        mirror_permutation=laboratory.mirror_permutation,
     )  # fmt: skip
 
 

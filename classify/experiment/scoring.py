@@ -1,8 +1,9 @@
 """From stored units to scored arms, and the choice of the best arms on validation images."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ BEST_CLASSIC = "best without generated {noun}"
 BEST_GENERATED = "best with generated {noun}"
 
 
-def adjusted(predictions: FoldPredictions, counts: Sequence[int], tau: float) -> FoldPredictions:
+def adjusted(predictions: FoldPredictions, counts: Sequence[float], tau: float) -> FoldPredictions:
     """Logit adjustment after training: divide by the class frequencies to the power ``tau``.
 
     A. K. Menon et al. (2021), arXiv:2007.07314, equation 9.
@@ -42,6 +43,36 @@ def adjusted(predictions: FoldPredictions, counts: Sequence[int], tau: float) ->
         validation_probabilities=apply(predictions.validation_probabilities),
         test_probabilities=apply(predictions.test_probabilities),
     )
+
+
+def counts_seen(
+    metrics: Mapping[str, Any],
+    config: Mapping[str, Any],
+    mirror_permutation: Sequence[int],
+) -> np.ndarray:
+    """(K,) class frequencies that a network learnt from: those that adjusted logits divide by.
+
+    Parameters
+    ----------
+    metrics, config
+        Of the stored unit.
+    mirror_permutation
+        (K,) class of the mirror image of each class, or empty. With symmetries half of the images
+        of a class come as those of its twin.
+    """
+    counts = np.asarray(metrics["training_counts"], dtype=np.float64)
+    training, images = config["training"], config.get("images") or {}
+    follows_real = (
+        training.get("synthetic_share") is not None or training.get("synthetic_until", 1.0) < 1
+    )
+    if follows_real and images.get("kind", "smote") != "smote":
+        note = metrics["added"]
+        added = np.zeros_like(counts)
+        added[config["class_index"]] = note["count"]
+        counts = counts - np.asarray(note.get("per_class", added))
+    if training.get("symmetries") and len(mirror_permutation):
+        counts = (counts + counts[list(mirror_permutation)]) / 2
+    return counts
 
 
 class Scores:
@@ -77,8 +108,12 @@ class Scores:
 
     def _fold(self, arm: ArmRecord, key: str, fold: int) -> FoldPredictions:
         output = self.store.load(key)
-        counts = output.metrics["training_counts"]
-        return adjusted(output.predictions, counts, arm.adjust_logits[fold])
+        tau = arm.adjust_logits[fold]
+        if tau == 0:
+            return output.predictions
+        mirrored = self.record.mirror_permutation
+        counts = counts_seen(output.metrics, self.store.config(key), mirrored)
+        return adjusted(output.predictions, counts.tolist(), tau)
 
     def arm(self, arm: ArmRecord, keep: str = ALL) -> ScoredArm:
         """An arm ready to be compared."""

@@ -18,7 +18,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from classify.determinism import derived_seed, numpy_generator_for
-from classify.experiment.arms import AddedKind, Arm
+from classify.experiment.arms import Arm
 from classify.experiment.division import Division, Setting
 from classify.experiment.measures import FoldPredictions
 from classify.experiment.units import ClassifierUnit, UnitOutput, digest
@@ -80,9 +80,9 @@ class TableLaboratory(Division):
         )
         return dataclasses.asdict(training)
 
-    def details_of(self, kind: AddedKind) -> dict[str, Any]:
+    def details_of(self, arm: Arm) -> dict[str, Any]:
         """The generator of rows is trained within the unit, so its settings shape the unit."""
-        if kind != "gan":
+        if not arm.generated:
             return {}
         return {"generator_settings": dataclasses.asdict(self._generator_config(0))}
 

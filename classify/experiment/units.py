@@ -160,6 +160,22 @@ class UnitStore:
             ) from None
         return UnitOutput(predictions, metrics)
 
+    def config(self, key: str) -> dict[str, Any]:
+        """What `ClassifierUnit.config` was of a finished unit.
+
+        Raises
+        ------
+        InputError
+            If the file is damaged; says which folder to delete.
+        """
+        path = self.runs / key / CONFIG
+        try:
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{path.parent} is damaged ({error}); delete it and run the same command again"
+            ) from None
+
     @contextlib.contextmanager
     def claim(self, key: str, *, wait: bool = False) -> Iterator[bool]:
         """Hold a unit against other processes; yields whether it is held.
@@ -181,7 +197,7 @@ class UnitStore:
             yield True
 
     def sweep(self) -> None:
-        """Delete what killed processes left half-written and the locks that nobody holds."""
+        """Delete what killed processes left half-written."""
         for place in (self.runs, self.folder / "generators", self.folder / "selectors"):
             for leftover in place.glob(".*.partial"):
                 key = leftover.name.split(".")[1]

@@ -378,6 +378,10 @@ def _added_items(
         raise InputError(f"the dose of {name} must be above 0 and at most 100, got {value}")
     if kind in ("smote", "borderline-smote", "adasyn") and "only" in modifiers:
         raise InputError(f"{kind} interpolates real {vocabulary.noun} and cannot take their place")
+    if "only" in modifiers and {"share", "finish"} & set(modifiers):
+        raise InputError(
+            f"only leaves no real {vocabulary.noun} of the class, which share and finish need"
+        )
     if "own-statistics" in modifiers and "every-class" not in modifiers:
         raise InputError(
             "own-statistics needs every-class: images of one class, normalised by themselves, "

@@ -22,15 +22,20 @@ FEW_PASSES = 10
 ENOUGH_PASSES = 15
 
 
-def usable_arms(arms: Sequence[Arm], laboratory: Division) -> list[Arm]:
+def usable_arms(arms: Sequence[Arm], laboratory: Division, keep: int | None = None) -> list[Arm]:
     """Arms that make sense for this class and these models; the others are named in a warning.
+
+    Parameters
+    ----------
+    keep
+        Limit of real training items of the class in the main experiment.
 
     Raises
     ------
     InputError
         If only plain training is left of several arms.
     """
-    counts = [_counts(laboratory, fold) for fold in laboratory.folds()]
+    counts = [_counts(laboratory, fold) for fold in laboratory.folds(keep)]
     index = laboratory.setting.class_index
     is_largest = any(own[index] == own.max() for own in counts)
     kept = []
@@ -59,8 +64,15 @@ def usable_arms(arms: Sequence[Arm], laboratory: Division) -> list[Arm]:
 
 def refuse_small(laboratory: Division, arms: Sequence[Arm], keeps: Sequence[int | None]) -> None:
     """Refuse sides, classes and pools that are too small for what the arms do with them."""
-    if len([n for n in np.bincount(laboratory.items.labels) if n]) < 2:
+    classes = np.count_nonzero(np.bincount(laboratory.items.labels))
+    if classes < 2:
         raise InputError("an experiment needs two classes or more")
+    alone = next((arm.name for arm in arms if arm.added is not None and arm.added.instead), None)
+    if alone is not None and classes == 2 and laboratory.noun == "images":
+        raise InputError(
+            f"arm {alone} leaves real images of one class only, and a classifier needs those of "
+            "two; leave the arm out"
+        )
     for keep in keeps:
         for fold in laboratory.folds(keep):
             _refuse_sides(laboratory, fold)
@@ -88,8 +100,14 @@ def refuse_untrainable(laboratory: Laboratory, arms: Sequence[Arm]) -> None:
     laboratory.refuse_unbuildable()
 
 
-def refuse_sizes(laboratory: Division, arms: Sequence[Arm], folds: int) -> None:
-    """Refuse images that the generators of folds cannot make."""
+def refuse_sizes(laboratory: Division, arms: Sequence[Arm], folds: int, scope: str) -> None:
+    """Refuse images that the generators of folds cannot make: by size, or by ``--gan-scope``."""
+    every = next((a.name for a in arms if a.added is not None and a.added.every_class), None)
+    if folds and scope == "class" and every is not None:
+        raise InputError(
+            f"arm {every} adds images of every class, but with --gan-scope class the generators "
+            "learn one; use --gan-scope all"
+        )
     size, able = laboratory.generator_sizes
     if folds and able and size not in able and any(arm.generated for arm in arms):
         raise InputError(
@@ -98,12 +116,12 @@ def refuse_sizes(laboratory: Division, arms: Sequence[Arm], folds: int) -> None:
         )
 
 
-def warn_of_short_trainings(laboratory: Division) -> None:
-    """Say so where the networks see every image a few times only."""
+def warn_of_short_trainings(laboratory: Division, keep: int | None = None) -> None:
+    """Say so where the networks see every image a few times only; ``keep`` as in `usable_arms`."""
     training = laboratory.setting.training
     if laboratory.noun == "rows":
         return
-    images = min(len(fold.train) for fold in laboratory.folds())
+    images = min(len(fold.train) for fold in laboratory.folds(keep))
     passes = training["steps"] * training["batch_size"] / images
     if passes < FEW_PASSES:
         enough = math.ceil(ENOUGH_PASSES * images / training["batch_size"])

@@ -108,11 +108,12 @@ def run(
     laboratory = opened.laboratory
     folder = opened.folder
     refuse_unfit_generators(config.gan_recipe, config.gan_parts, config.gan_batch_size)
-    arms = usable_arms(_arms_of(config, opened.arms), laboratory)
-    keeps: list[int | None] = [config.keep or None, *config.real_count_values()]
+    main = config.keep or None
+    keeps: list[int | None] = [main, *(n for n in config.real_count_values() if n != main)]
+    arms = usable_arms(_arms_of(config, opened.arms), laboratory, main)
     refuse_small(laboratory, arms, keeps)
     refuse_missing_algorithms(laboratory, arms)
-    refuse_sizes(laboratory, arms, config.folds)
+    refuse_sizes(laboratory, arms, config.folds, config.gan_scope)
     if isinstance(laboratory, Laboratory):
         refuse_untrainable(laboratory, arms)
         if any(arm.generated for arm in arms):
@@ -127,7 +128,7 @@ def run(
     store = UnitStore(folder)
     store.sweep()
     _print_plan(config, laboratory, arms)
-    warn_of_short_trainings(laboratory)
+    warn_of_short_trainings(laboratory, main)
     train = partial(
         run_units,
         laboratory=laboratory,
@@ -149,9 +150,9 @@ def run(
     if late:
         record = _with_late_arms(config, folder, record, planner, late, direct, train)
     record = record.after(folder)
-    record.write(folder)
-    if record.grouped:
+    if record.grouped:  # before the record, which says that they are there
         _save_array(folder / GROUPS_FILE, laboratory.units.astype(str))
+    record.write(folder)
     results = analyse(folder, record)
     _write_results(folder, results)  # whatever happens to pictures and quality
     if isinstance(laboratory, Laboratory):

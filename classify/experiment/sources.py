@@ -115,6 +115,17 @@ def _refuse_other_sizes(made: ImageSet, path: Path | str, laboratory: Laboratory
             f"{size} and {channels}; bring them together with galaxy-set pack SET --size "
             f"{made.size}, or train the generator with --size {size}"
         )
+    own = laboratory.image_set
+    if (made.store.dtype, made.stretch) != (own.store.dtype, own.stretch):
+        raise InputError(
+            f"{path} makes images of {_pixels(made)}, the set has {_pixels(own)}; give a generator "
+            "that was trained on images like these"
+        )
+
+
+def _pixels(images: ImageSet) -> str:
+    kind = str(images.store.dtype).removeprefix("torch.")
+    return kind if images.stretch is None else f"{kind} flux with {images.stretch}"
 
 
 def _refuse_missing_classes(

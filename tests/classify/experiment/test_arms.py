@@ -87,6 +87,8 @@ def test_best_takes_the_recipe_and_keeps_its_own_images() -> None:
         ("mixup+mixup", "names a part twice"),
         ("placebo+filtered", "only generated images"),
         ("smote+only", "cannot take their place"),
+        ("gan@1+only+finish", "only leaves no real images of the class"),
+        ("plain+gan@1+only+share", "only leaves no real images of the class"),
         ("gan@1+own-statistics", "own-statistics needs every-class"),
     ],
 )

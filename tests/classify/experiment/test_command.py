@@ -23,6 +23,7 @@ from classify.experiment.statistics import paired_t
 from galaxies.errors import InputError
 from galaxies.hdf5 import read_hdf5, write_hdf5
 from galaxies.image_set import ImageSet, PixelsInMemory
+from galaxies.pixels import Stretch
 
 Build = Callable[..., Laboratory]
 
@@ -304,11 +305,13 @@ def test_a_learning_curve_and_an_exchange_rate(
     blobs_path: Path, tmp_path: Path, build: Build
 ) -> None:
     config = _config(
-        blobs_path, tmp_path / "out", folds=2, keep=6, real_counts="4,8", repeats=3,
+        blobs_path, tmp_path / "out", folds=2, keep=6, real_counts="4,6,8", repeats=3,
         arms="plain,balanced,gan@1,real@1",
     )  # fmt: skip
     results = command.run(config, build=build)
-    assert {p["real_images"] for p in results["learning_curve"]} == {4, 6, 8}
+    points = [(p["real_images"], p["arm"]) for p in results["learning_curve"]]
+    assert len(set(points)) == len(points)  # 6 stands there once, though it is named twice
+    assert {count for count, _ in points} == {4, 6, 8}
     assert {p["arm"] for p in results["learning_curve"]} == {"plain", "balanced", "gan@1", "real@1"}
     assert [rate["arm"] for rate in results["exchange_rate"]] == ["gan@1"]
     assert results["counts"]["train"][0] == 6
@@ -512,6 +515,47 @@ def test_sizes_that_do_not_fit_are_refused_before_anything_trains(
     with pytest.raises(InputError, match="make images of 32, 64, 128, 256 pixels, these have 16"):
         command.run(_config(blobs_path, out, arms="plain,gan@1", folds=4))
     assert not out.exists()
+
+
+def test_a_generator_of_flux_is_refused_beside_bytes_before_anything_trains(
+    blobs_path: Path, checkpoint: Path, tmp_path: Path, build: Build
+) -> None:
+    def of_flux(*arguments: Any, **options: Any) -> Laboratory:
+        laboratory = build(*arguments, **options)
+        full = laboratory._generate
+
+        def flux(*wanted: Any) -> ImageSet:
+            made = full(*wanted)
+            store = PixelsInMemory(made.pixels.float() / 255)
+            return dataclasses.replace(made, store=store, stretch=Stretch(0.0, 1.0, 0.1))
+
+        laboratory._generate = flux
+        return laboratory
+
+    out = tmp_path / "out"
+    with pytest.raises(InputError, match=r"makes images of float32 flux .* the set has uint8"):
+        command.run(_config(blobs_path, out, checkpoint, arms="plain,gan@1"), build=of_flux)
+    assert not out.exists()
+
+
+def test_a_record_never_stands_without_the_groups_that_it_names(
+    blobs: ImageSet, tmp_path: Path, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    groups = np.array([f"g{row // 2}" for row in range(len(blobs))])
+    write_hdf5(dataclasses.replace(blobs, group=groups), tmp_path / "groups.h5")
+    save = command._save_array
+
+    def killed(path: Path, values: np.ndarray) -> None:
+        if path.name == command.GROUPS_FILE:
+            raise KeyboardInterrupt
+        save(path, values)
+
+    monkeypatch.setattr(command, "_save_array", killed)
+    config = _config(tmp_path / "groups.h5", tmp_path / "out", arms="plain,balanced",
+                     repeats=3, folds=2)  # fmt: skip
+    with pytest.raises(KeyboardInterrupt):
+        command.run(config, build=build)
+    assert not (tmp_path / "out" / "plan.json").exists()
 
 
 def test_short_trainings_are_warned_of(

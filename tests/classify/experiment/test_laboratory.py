@@ -1,13 +1,20 @@
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from classify.experiment.arms import parse_arm
-from classify.experiment.checks import refuse_small
+from classify.experiment.checks import (
+    refuse_sizes,
+    refuse_small,
+    usable_arms,
+    warn_of_short_trainings,
+)
 from classify.experiment.division import Setting
 from classify.experiment.laboratory import Laboratory, generate_images
 from classify.experiment.planner import GeneratorSource, Planner
@@ -230,3 +237,91 @@ def test_a_field_that_came_later_leaves_the_names_of_finished_runs_alone(
     assert "synthetic_statistics" not in plain
     assert apart == {**plain, "synthetic_statistics": "own"}
     assert TrainingConfig(**plain).synthetic_statistics == "shared"
+
+
+def test_runs_whose_numbers_a_changed_rule_touches_have_names_of_their_own(
+    blobs: ImageSet, setting: Setting, build: Build, checkpoint: Path
+) -> None:
+    """All others are found again in folders that were begun before."""
+    twins = dataclasses.replace(blobs, mirror_pairs=(("rare", "long"),))
+
+    def images_of(images: ImageSet, name: str) -> dict[str, object]:
+        unit = _planner(build(images, setting), checkpoint).unit(parse_arm(name), 0, 0)
+        assert unit.images is not None
+        return unit.images
+
+    before = {"kind", "count", "seed", "keep_above", "instead", "generator"}
+    assert set(images_of(twins, "gan@1+filtered")) - before == {"copies_of"}
+    assert set(images_of(blobs, "balanced+mixup+gan@1+weight")) - before == {"mixed_weights"}
+    assert set(images_of(blobs, "balanced+cutmix+placebo@1+weight")) - before == {"mixed_weights"}
+    for name in ("gan@1+filtered", "gan@1+weight", "balanced+mixup+gan@1",
+                 "balanced+mixup+gan@1+weight@1"):  # fmt: skip
+        assert set(images_of(blobs, name)) == before
+    assert set(images_of(twins, "gan@1")) == before
+
+
+def test_the_precision_of_a_run_is_what_its_name_says(
+    blobs: ImageSet, setting: Setting, build: "partial[Laboratory]", checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A folder may be begun on a processor with matrix units and gone on with elsewhere."""
+    used = []
+
+    def train(*sets: Any, **options: Any) -> Any:
+        used.append(sets[2].precision)
+        return build.keywords["train"](*sets, **options)
+
+    laboratory = Laboratory(blobs, setting, train=train)
+    for pays, named, trained in ((True, "bfloat16", "bfloat16"), (False, "auto", "float32")):
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", partial(bool, pays))
+        unit = _planner(laboratory, checkpoint).unit(parse_arm("plain"), 0, 0)
+        assert unit.training["precision"] == named
+        monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", partial(bool, not pays))
+        laboratory.run(unit)
+        assert used[-1] == trained
+
+
+def test_a_selector_trains_with_the_threads_and_by_the_name_of_its_device(
+    blobs: ImageSet, setting: Setting, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    laboratory = build(blobs, setting)
+    laboratory.selector(0, None)
+    assert threads == [setting.threads]
+    laboratory.device = torch.device("cuda")
+    laboratory.selector(0, None)
+    assert len(list((setting.folder / "selectors").iterdir())) == 2
+
+
+def test_arms_that_leave_one_class_or_lack_one_are_refused(
+    blobs: ImageSet, setting: Setting, build: Build
+) -> None:
+    two = dataclasses.replace(
+        blobs.select(np.flatnonzero(blobs.labels < 2)), class_names=("rare", "round")
+    )
+    with pytest.raises(InputError, match=r"gan@1.only leaves real images of one class only"):
+        refuse_small(build(two, setting), [parse_arm("gan@1+only")], [None])
+    refuse_small(build(blobs, setting), [parse_arm("gan@1+only")], [None])
+    laboratory = build(blobs, dataclasses.replace(setting, folds=4))
+    arms = [parse_arm("gan@1+every-class")]
+    with pytest.raises(InputError, match="use --gan-scope all"):
+        refuse_sizes(laboratory, arms, 4, "class")
+    refuse_sizes(laboratory, arms, 4, "all")
+    refuse_sizes(laboratory, [parse_arm("gan@1")], 4, "class")
+
+
+def test_what_is_usable_is_judged_by_the_images_that_are_kept(
+    blobs: ImageSet, setting: Setting, build: Build, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The largest class is small once most of its images are held back."""
+    laboratory = build(blobs, dataclasses.replace(setting, class_index=1, folds=2))
+    arms = [parse_arm(name) for name in ("plain", "gan@1", "gan@balance")]
+    assert [arm.name for arm in usable_arms(arms, laboratory)] == ["plain", "gan@1"]
+    assert usable_arms(arms, laboratory, 10) == arms
+    few = len(laboratory.folds(10)[0].train)
+    training = {**setting.training, "steps": 1, "batch_size": 10 * few}
+    own = dataclasses.replace(setting, class_index=1, folds=2, training=training)
+    capsys.readouterr()
+    warn_of_short_trainings(build(blobs, own), 10)
+    assert capsys.readouterr().err == ""

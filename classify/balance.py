@@ -1,7 +1,7 @@
 """Which images are drawn, and how much each class weighs: the answers to imbalance.
 
-The plan of a run (which row stands in which batch) is drawn before it starts, so every arm of an
-experiment sees the same real images in the same order.
+The plan of a run (which row stands in which batch) is drawn before it starts, from the seed
+alone: two runs on the same images and with the same sampling see them in the same order.
 """
 
 from dataclasses import dataclass

@@ -52,7 +52,7 @@ def protocol_text(results: dict[str, Any]) -> str:
             f"{settings['batch_size']} images in every arm ({passes:.1f} passes over the "
             "training images)"
         )
-        shared = "its initial weights, its order of the real images"
+        shared = "its initial weights, its seeds of draws and augmentation"
     return (
         f"{where} Each of {len(results['arms'])} arms was trained {results['repeats']} times "
         f"({how}); repeat r of every arm shared {shared} and its border between training and "

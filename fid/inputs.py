@@ -205,14 +205,12 @@ def _is_set_folder(folder: Path) -> bool:
 
 
 def _is_folder_per_class(folder: Path) -> bool:
-    """No image lies in it, and some lie in its folders: a set as every other command opens it."""
+    """Images lie in two or more of its folders and not in itself: a set for every command."""
     entries = list(folder.iterdir())
-    return not any(is_image_file(entry.name) for entry in entries if entry.is_file()) and any(
-        is_image_file(inner.name)
-        for entry in entries
-        if entry.is_dir()
-        for inner in entry.iterdir()
-    )
+    if any(is_image_file(entry.name) for entry in entries if entry.is_file()):
+        return False
+    folders = [entry for entry in entries if entry.is_dir()]
+    return sum(any(is_image_file(one.name) for one in inner.iterdir()) for inner in folders) > 1
 
 
 def _load_array(path: Path) -> np.ndarray:

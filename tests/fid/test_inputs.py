@@ -157,6 +157,14 @@ def test_a_folder_per_class_is_a_set_when_a_class_is_asked_for(write_images, tmp
     write_images(tmp_path / "real" / "merger", 4)
     write_images(tmp_path / "real" / "round", 3)
     assert len(open_side(f"{tmp_path / 'real'}#class=merger")) == 4
+    whole = open_side(str(tmp_path / "real"))
+    assert isinstance(whole, SetImages)
+    assert len(whole) == 7
+    # As loose images where that is asked for; and where images lie in the folder itself.
+    loose = open_side(str(tmp_path / "real"), ReadingRules(recursive=True))
+    assert not isinstance(loose, SetImages)
+    write_images(tmp_path / "real", 2)
+    assert len(open_side(str(tmp_path / "real"))) == 2
 
 
 def test_images_of_sub_folders_are_told_apart(write_images, tmp_path):

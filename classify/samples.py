@@ -11,8 +11,13 @@ import numpy as np
 from classify.determinism import numpy_generator_for
 from galaxies.hdf5 import read_hdf5, write_hdf5
 from galaxies.image_set import ImageSet
+from galaxies.pixels import to_network
+from gan.pictures import grid, save_picture
 
-SAMPLES = "samples.h5"
+SAMPLES = "samples"
+IMAGES, PICTURE = "validation.h5", "validation.png"
+EARLIER = "samples.h5"  # where checkpoints made before have them
+COLUMNS = 8
 PER_CLASS = 2
 MOST = 24
 
@@ -28,11 +33,18 @@ def choose_samples(held_out: ImageSet, seed: int = 0) -> ImageSet:
 
 def write_samples(held_out: ImageSet | None, folder: Path) -> None:
     """Write into an existing checkpoint folder; without held-out images there is no file."""
-    if held_out is not None and len(held_out):
-        write_hdf5(choose_samples(held_out), folder / SAMPLES)
+    if held_out is None or not len(held_out):
+        return
+    chosen = choose_samples(held_out)
+    (folder / SAMPLES).mkdir(exist_ok=True)
+    write_hdf5(chosen, folder / SAMPLES / IMAGES)
+    shown = to_network(chosen.pixels, chosen.stretch)
+    save_picture(grid(shown, COLUMNS), folder / SAMPLES / PICTURE)
 
 
 def read_samples(folder: Path) -> ImageSet | None:
     """The samples of a checkpoint, or ``None`` where it has none."""
-    path = folder / SAMPLES
-    return read_hdf5(path) if path.is_file() else None
+    for path in (folder / SAMPLES / IMAGES, folder / EARLIER):
+        if path.is_file():
+            return read_hdf5(path)
+    return None

@@ -1,6 +1,7 @@
 """What ``classify-train`` does once its arguments are read."""
 
 import dataclasses
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from classify.joint_features import JOINT_NETWORKS, joint_features_of
 from classify.networks.network import count_parameters, count_trainable_parameters
 from classify.networks.registry import NetworkSpecification, build, describe
 from classify.reference import make_reference
+from classify.resume import STATE
 from classify.synthetic import align_classes, refuse_leaking
 from classify.train import ClassifyTrain
 from classify.training import train_classifier
@@ -101,8 +103,8 @@ def _train_in(
 ) -> None:
     state_folder = work_folder(out)
     if not config.resume:
-        (state_folder / "state.pt").unlink(missing_ok=True)
-    elif not (state_folder / "state.pt").is_file():
+        (state_folder / STATE).unlink(missing_ok=True)
+    elif not (state_folder / STATE).is_file():
         raise InputError(
             f"{out} is finished; nothing to resume"
             if out.exists()
@@ -124,7 +126,7 @@ def _train_in(
             state_folder=state_folder,
         )
     except KeyboardInterrupt:
-        if (state_folder / "state.pt").is_file():
+        if (state_folder / STATE).is_file():
             warn(f"continue with the same command and --resume (state in {state_folder})")
         raise
     seconds = time.perf_counter() - started
@@ -141,7 +143,10 @@ def _train_in(
             from classify.tensorboard import write_events
 
             write_events(classifier.history, folder / "tensorboard")
-    (state_folder / "state.pt").unlink(missing_ok=True)
+        if (state_folder / STATE).is_file():  # none where the training made no look
+            shutil.copyfile(state_folder / STATE, folder / STATE)
+    # The lock is held until the block above this function ends, so nobody else is in here.
+    shutil.rmtree(state_folder, ignore_errors=True)
     report(config, out, classifier, metrics, coverage)
 
 

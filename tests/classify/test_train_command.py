@@ -27,7 +27,7 @@ def test_a_checkpoint_is_whole(checkpoint: Path, little_set: ImageSet) -> None:
     names = {path.name for path in checkpoint.iterdir()}
     assert names >= {
         "weights.safetensors", "config.json", "log.jsonl", "metrics.json", "card.md", "plots",
-        "reference.safetensors", "examples.h5", "test_predictions.csv",
+        "reference.safetensors", "examples.h5", "test_predictions.csv", "state.pt", "samples",
     }  # fmt: skip
     pictures = {path.name for path in (checkpoint / "plots").iterdir()}
     assert pictures >= {"curves.png", "confusion_matrix.png", "ranking_curves.png"}
@@ -53,8 +53,10 @@ def test_the_reported_metrics_are_those_of_the_stored_checkpoint(
     assert found.balanced_accuracy > 0.6
 
 
-def test_the_work_folder_is_left_without_a_state(checkpoint: Path) -> None:
-    assert not list(checkpoint.parent.glob(".*/state.pt"))
+def test_the_state_joins_the_checkpoint_and_no_work_folder_stays(checkpoint: Path) -> None:
+    assert not list(checkpoint.parent.glob(".*"))
+    state = torch.load(checkpoint / "state.pt", weights_only=True)
+    assert state["step"] == state["config"]["steps"]
 
 
 def test_json_is_one_object_on_stdout(

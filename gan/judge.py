@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fid.full_precision import precision_of
 from galaxies.image_set import ImageSet
 from galaxies.pixels import Stretch, to_network
 from galaxies.symmetry import SYMMETRIES, apply_symmetry, is_mirrored
@@ -101,7 +102,7 @@ class Judge:
     def features(self, pixels: Tensor) -> np.ndarray:
         """(n, d) float64 features of stored pixels."""
         pieces = [
-            self.extractor(pixels[start : start + _BATCH]).detach().cpu().double()
+            _features_of(self.extractor, pixels[start : start + _BATCH])
             for start in range(0, len(pixels), _BATCH)
         ]
         return torch.cat(pieces).numpy()
@@ -243,11 +244,17 @@ def _spread(features: np.ndarray) -> float:
     return float(distances.mean())
 
 
+def _features_of(extractor: Extractor, pixels: Tensor) -> Tensor:
+    """(n, d) float64 on the CPU; without TF32, so that a judgement does not depend on the card."""
+    with precision_of(extractor):
+        return extractor(pixels).detach().cpu().double()
+
+
 def class_probabilities_of(extractor: Extractor, train: ImageSet) -> Callable[[Tensor], np.ndarray]:
     """Stored pixels (n, C, H, W) to (n, classes) probabilities of a linear discriminant."""
 
     def features(pixels: Tensor) -> np.ndarray:
-        pieces = [extractor(block).detach().cpu().double() for block in pixels.split(_BATCH)]
+        pieces = [_features_of(extractor, block) for block in pixels.split(_BATCH)]
         return torch.cat(pieces).numpy()
 
     classes, logits = _linear_logits(features(train.pixels), train.labels)

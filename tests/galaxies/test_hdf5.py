@@ -40,6 +40,12 @@ def rich_path(rich_set, tmp_path_factory):
     return path
 
 
+def test_other_readers_see_text_as_text(rich_set, rich_path):
+    with h5py.File(rich_path) as file:
+        for name, values in (("ids", rich_set.ids), ("group", rich_set.group)):
+            assert file[name].asstr()[:].tolist() == values.tolist()
+
+
 def test_everything_survives(rich_set, rich_path):
     again = read_hdf5(rich_path)
     for field in dataclasses.fields(ImageSet):

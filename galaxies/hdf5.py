@@ -293,9 +293,9 @@ def write_columns(file: h5py.File, image_set: ImageSet) -> None:
         if name in file:
             del file[name]
         if values is not None:
-            is_text = values.dtype.kind == "S"  # said to be UTF-8, so that ``asstr()`` reads it
-            dtype = h5py.string_dtype("utf-8", values.dtype.itemsize) if is_text else values.dtype
-            file.create_dataset(name, data=values, dtype=dtype)
+            if values.dtype.kind == "S":  # said to be UTF-8, so that ``asstr()`` reads it
+                values = values.astype(h5py.string_dtype("utf-8", values.dtype.itemsize))
+            file.create_dataset(name, data=values)
     file.attrs["class_names"] = _attribute_of_names(image_set.class_names)
     if image_set.feature_names:
         names = _attribute_of_names(image_set.feature_names)

@@ -1,16 +1,24 @@
 """Where one unit is trained: the images in memory, the sides of its fold, and what arms add."""
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
 from classify.borrowed_features import with_borrowed_features
 from classify.determinism import derived_seed, numpy_generator_for
+from classify.experiment.added_images import (
+    CANDIDATES_PER_KEPT,
+    at_equal_dose,
+    filtered,
+    generate_images,
+    is_checkpoint,
+    joined,
+    noisy_copies,
+)
 from classify.experiment.arms import Arm
 from classify.experiment.division import Division, Setting
 from classify.experiment.generators import (
@@ -21,64 +29,28 @@ from classify.experiment.generators import (
 from classify.experiment.generators import (
     train_generator as train_fold_generator,
 )
+from classify.experiment.kept_classifiers import (
+    KeptClassifiers,
+    TrainFunction,
+    selector_training,
+)
 from classify.experiment.measures import FoldPredictions
-from classify.experiment.protocol import Fold, data_digest, image_units
+from classify.experiment.protocol import data_digest, image_units
 from classify.experiment.smote import retrain_head_with_smote
-from classify.experiment.units import ClassifierUnit, UnitOutput, UnitStore, digest
+from classify.experiment.training_names import as_named, identity, with_own_precision
+from classify.experiment.units import ClassifierUnit, UnitOutput
 from classify.features import STEPS as JUDGE_STEPS
 from classify.features import judge_training
 from classify.joint_features import JOINT_NETWORKS, joint_features_of
 from classify.networks.registry import NetworkSpecification, build
 from classify.synthetic import align_classes
-from classify.training import (
-    TrainedClassifier,
-    TrainingConfig,
-    autocast_dtype,
-    load_classifier,
-    train_classifier,
-)
+from classify.training import TrainedClassifier, TrainingConfig, train_classifier
 from galaxies.errors import InputError
-from galaxies.image_set import ImageSet, PixelsInMemory
+from galaxies.image_set import ImageSet
 from gan.networks import SIZES
-
-IMAGE_SELECTOR = "small"
-"""What filters and judges where the arms' network needs features beside each image."""
-
-PLACEBO_NOISE = 0.02
-"""Standard deviation of the placebo's noise, of the range 0 to 1."""
-
-CANDIDATES_PER_KEPT = 4
-"""A filter chooses among so many times the images that it keeps."""
-
-COPY_QUANTILE = 0.05
-"""A generated image nearer to a training image than this quantile of the distances of
-validation images to training images counts as a copy; the filter drops it."""
-
-
-class TrainFunction(Protocol):
-    """The signature of `classify.training.train_classifier` that units use."""
-
-    def __call__(
-        self,
-        train: ImageSet,
-        validation: ImageSet | None,
-        config: TrainingConfig,
-        *,
-        synthetic: ImageSet | None = None,
-        device: torch.device | str = "cpu",
-        progress: bool = True,
-    ) -> TrainedClassifier:
-        """Train one classifier."""
-        ...
-
 
 GenerateFunction = Callable[[Path, str, int, int, torch.device], ImageSet]
 """(checkpoint, class name, count, seed, device) -> that many generated images."""
-
-
-LATER_FIELDS = {"synthetic_statistics": "shared"}
-"""Fields that came after finished runs were stored, with the value those were made with: at that
-value a field names no other training, so the runs are found again."""
 
 
 class Laboratory(Division):
@@ -121,7 +93,7 @@ class Laboratory(Division):
         self._train = train
         self._generate = generate or generate_images
         self._train_generator = train_generator or train_fold_generator
-        self._selectors: dict[str, TrainedClassifier] = {}
+        self._kept = KeptClassifiers(self.image_set, self.digest, setting, train)
 
     def training_of(self, arm: Arm, seed: int) -> dict[str, Any]:
         """Every field of the training configuration of an arm; a new head trains within it."""
@@ -138,7 +110,7 @@ class Laboratory(Division):
                 "seed": seed,
             }
         )
-        return _identity(self._with_own_precision(config))
+        return identity(with_own_precision(config, self.setting.device))
 
     def refuse_unbuildable(self) -> None:
         """Refuse a network that does not exist, or that these images cannot be given to."""
@@ -193,7 +165,7 @@ class Laboratory(Division):
         begun = time.perf_counter()
         torch.set_num_threads(self.setting.threads)
         train_rows, validation_rows, test_rows = self.sides(unit.fold, unit.repeat, unit.keep)
-        config = self._as_named(TrainingConfig(**unit.training))
+        config = as_named(TrainingConfig(**unit.training), self.device.type)
         train = self.image_set.select(train_rows)
         validation = self.image_set.select(validation_rows)
         note: dict[str, Any] = {}
@@ -244,24 +216,6 @@ class Laboratory(Division):
             unit, self.image_set, fold, setting.folder, setting.device, self._train_generator
         )
 
-    def _with_own_precision(self, config: TrainingConfig) -> TrainingConfig:
-        """``auto`` becomes ``bfloat16`` on a CPU with matrix units, where it gives other numbers.
-
-        Elsewhere it stays: on a CPU it then means float32, on a GPU bfloat16.
-        """
-        cpu = torch.device("cpu")
-        if self.setting.device != "cpu" or config.precision != "auto":
-            return config
-        if autocast_dtype(config, cpu) is None:
-            return config
-        return dataclasses.replace(config, precision="bfloat16")
-
-    def _as_named(self, config: TrainingConfig) -> TrainingConfig:
-        """``auto`` on a CPU as the unit's name means it, whatever this machine would choose."""
-        if self.device.type != "cpu" or config.precision != "auto":
-            return config
-        return dataclasses.replace(config, precision="float32")
-
     def _refuse_other_device(self) -> None:
         if self.device.type != torch.device(self.setting.device).type:
             raise InputError(
@@ -276,20 +230,10 @@ class Laboratory(Division):
     def selector(self, fold: int, keep: int | None) -> TrainedClassifier:
         """The classifier of a fold's real training images that filters and judges.
 
-        Balanced sampling and symmetries, seed of its own; trained once and kept on disk. It sees
-        images alone, also where the arms see features as well: what it judges has none.
+        It sees images alone, also where the arms see features as well: what it judges has none.
         """
-        sides = self.folds(keep)[fold]
-        config = TrainingConfig(
-            **{
-                **self.setting.training,
-                "balance": "sampling",
-                "symmetries": True,
-                "seed": derived_seed(self.setting.seed, "selector", fold) % 2**31,
-                **({"model": IMAGE_SELECTOR} if self._sees_features else {}),
-            }
-        )
-        return self._kept("selector", sides, config)
+        config = selector_training(self.setting, fold)
+        return self._kept.get("selector", self.folds(keep)[fold], config, self.device)
 
     def judge(self, fold: int, keep: int | None) -> TrainedClassifier:
         """The classifier whose features measure generated images.
@@ -298,40 +242,8 @@ class Laboratory(Division):
         images by heart, or images like them, the best that there can be, look bad.
         """
         seed = derived_seed(self.setting.seed, "judge", fold) % 2**31
-        steps = min(JUDGE_STEPS, self.setting.training["steps"])
-        return self._kept("judge", self.folds(keep)[fold], judge_training(seed, steps))
-
-    def _kept(self, what: str, sides: Fold, config: TrainingConfig) -> TrainedClassifier:
-        """A classifier of a fold's training images that is trained once and kept on disk."""
-        config = self._with_own_precision(config)
-        device = self.device.type
-        key = digest(
-            {
-                "what": what,
-                "data": self.digest,
-                "train": sides.train.tolist(),
-                "validation": sides.validation.tolist(),
-                "training": _identity(config),
-                **({} if device == "cpu" else {"device": device}),
-            }
-        )
-        if key not in self._selectors:
-            place = self.setting.folder / "selectors" / key
-            with UnitStore(self.setting.folder).claim(key, wait=True):
-                if place.is_dir():
-                    self._selectors[key] = load_classifier(place, self.device)
-                else:
-                    torch.set_num_threads(self.setting.threads)
-                    trained = self._train(
-                        self.image_set.select(sides.train),
-                        self.image_set.select(sides.validation),
-                        self._as_named(config),
-                        device=self.device,
-                        progress=False,
-                    )
-                    trained.save(place)
-                    self._selectors[key] = trained
-        return self._selectors[key]
+        config = judge_training(seed, min(JUDGE_STEPS, self.setting.training["steps"]))
+        return self._kept.get("judge", self.folds(keep)[fold], config, self.device)
 
     def class_and_twin(self, rows: np.ndarray) -> ImageSet:
         """Images of the class among ``rows``, and of its mirror twin where it has one.
@@ -370,16 +282,14 @@ class Laboratory(Division):
             if wanted.get("every_class"):
                 return self._of_every_class(unit)
             if wanted["keep_above"]:
-                return self._filtered(unit, train)
+                return self._filtered(unit)
             return self.generated(unit.generator_path, count, seed), {"count": count}
         if kind == "real":
             pool = self.folds(unit.keep)[unit.fold].held_back
             rows = np.sort(random.permutation(pool)[:count])
             return self.image_set.select(rows), {"count": count, "of": len(pool)}
         own = train.of_classes([self.setting.class_index])
-        walks = [random.permutation(len(own)) for _ in range(-(-count // len(own)))]
-        copies = own.select(np.concatenate(walks)[:count])
-        return _noisy(copies, random), {"count": count, "of": len(own)}
+        return noisy_copies(own, count, random), {"count": count, "of": len(own)}
 
     def _of_every_class(self, unit: ClassifierUnit) -> tuple[ImageSet, dict[str, Any]]:
         """Generated images of all classes, as many per real one as the class at stake gets."""
@@ -394,110 +304,26 @@ class Laboratory(Division):
             for name, count in zip(names, counts, strict=True)
             if count
         ]
-        joined = dataclasses.replace(
-            made[0],
-            store=PixelsInMemory(torch.cat([images.pixels for images in made])),
-            labels=np.concatenate([images.labels for images in made]),
-            ids=np.array([f"{n}/{name}" for n, i in enumerate(made) for name in i.ids]),
-            split=None,
-            group=None,
-            features=np.zeros(0, np.float32),
-            feature_names=(),
-        )
-        return joined, {"count": int(counts.sum()), "per_class": counts.tolist()}
+        return joined(made), {"count": int(counts.sum()), "per_class": counts.tolist()}
 
-    def _filtered(self, unit: ClassifierUnit, train: ImageSet) -> tuple[ImageSet, dict[str, Any]]:
-        """Keep generated images that look like the class and are not copies, best first."""
-        from fid.nearest import nearest_under_symmetries
-
+    def _filtered(self, unit: ClassifierUnit) -> tuple[ImageSet, dict[str, Any]]:
+        """Generated images of the class that pass the filter."""
         assert unit.images is not None
         wanted, index = unit.images, self.setting.class_index
         count = wanted["count"]
         candidates = self.generated_up_to(
             unit.generator_path, CANDIDATES_PER_KEPT * count, wanted["seed"]
         )
-        classifier = self.selector(unit.fold, unit.keep)
-        probability = classifier.probabilities(candidates)[:, index].numpy()
+        probabilities = self.selector(unit.fold, unit.keep).probabilities(candidates)
         fold = self.folds(unit.keep)[unit.fold]
-        real = self.class_and_twin(fold.train)
-        held_out = self.image_set.select(fold.validation).of_classes([index])
-        distance = nearest_under_symmetries(_unit(candidates), _unit(real)).distance
-        apart = nearest_under_symmetries(_unit(held_out), _unit(real)).distance
-        copied = distance < np.quantile(apart, COPY_QUANTILE)
-        likely = probability >= wanted["keep_above"]
-        passed = np.flatnonzero(likely & ~copied)
-        kept = passed[:count]
-        if len(kept) < count:  # too few pass: the likeliest of the rest, and say so
-            rest = np.setdiff1d(np.arange(len(candidates)), kept)
-            order = np.lexsort((-probability[rest], copied[rest]))
-            kept = np.concatenate((kept, rest[order][: count - len(kept)]))
-        note = {
-            "count": count,
-            "candidates": len(candidates),
-            "unlikely": int((~likely).sum()),
-            "copies": int(copied.sum()),
-            "passed": len(passed),
-        }
-        return candidates.select(np.sort(kept)), note
-
-
-def at_equal_dose(real: np.ndarray, index: int, count: int) -> np.ndarray:
-    """(K,) images to add to (K,) ``real`` ones, where class ``index`` gets ``count``."""
-    counts = np.rint(count / real[index] * real).astype(int)
-    counts[index] = count
-    return counts
-
-
-def generate_images(
-    path: Path, class_name: str, count: int, seed: int, device: torch.device
-) -> ImageSet:
-    """Generated images of a class, from a checkpoint or from a synthetic set.
-
-    A synthetic set is drawn from without replacement.
-
-    Raises
-    ------
-    InputError
-        If the set holds fewer images of the class than the dose needs.
-    """
-    from gan.sampling import generate_set
-
-    if is_checkpoint(path):
-        return generate_set(path, (class_name,), count, seed, device=device)
-    from galaxies.sources import open_image_set
-
-    own = open_image_set(path).of_classes([class_name])
-    if len(own) < count:
-        raise InputError(
-            f"{path} holds {len(own)} images of {class_name}, but an arm adds {count}; generate "
-            "more or lower the dose"
+        return filtered(
+            candidates,
+            probabilities[:, index].numpy(),
+            count,
+            wanted["keep_above"],
+            real=self.class_and_twin(fold.train),
+            held_out=self.image_set.select(fold.validation).of_classes([index]),
         )
-    rows = numpy_generator_for(seed, "synthetic set").permutation(len(own))[:count]
-    return own.select(np.sort(rows)).in_memory()
-
-
-def is_checkpoint(path: Path) -> bool:
-    """Whether a path looks like a checkpoint of gan-train or a snapshot, not like a set."""
-    from gan.checkpoint import run_and_step
-
-    folder, _ = run_and_step(path)
-    return folder.is_dir() and (folder / "config.json").is_file()
-
-
-def _noisy(images: ImageSet, random: np.random.Generator) -> ImageSet:
-    pixels = images.pixels
-    noise = torch.from_numpy(random.normal(0, PLACEBO_NOISE, tuple(pixels.shape)).astype("f4"))
-    if images.stretch is None:
-        changed = (pixels.float() + 255 * noise).round_().clamp_(0, 255).to(torch.uint8)
-    else:
-        unit = images.stretch.compress(pixels) + noise
-        changed = images.stretch.expand(unit.clamp_(0, 1))
-    return dataclasses.replace(images, store=PixelsInMemory(changed))
-
-
-def _unit(images: ImageSet) -> torch.Tensor:
-    """Pixels as `fid.nearest` takes them: uint8, or flux compressed to [0, 1]."""
-    return images.pixels if images.stretch is None else images.stretch.compress(images.pixels)
 
 
 def _smote_arguments(unit: ClassifierUnit) -> dict[str, Any]:
@@ -508,13 +334,4 @@ def _smote_arguments(unit: ClassifierUnit) -> dict[str, Any]:
         "steps": unit.images["head_steps"],
         "batch_size": unit.training["batch_size"],
         "learning_rate": unit.training["learning_rate"],
-    }
-
-
-def _identity(config: TrainingConfig) -> dict[str, Any]:
-    """The fields that tell one training from another, paths and the like as text."""
-    return {
-        key: value if isinstance(value, (str, int, float, bool, type(None))) else str(value)
-        for key, value in dataclasses.asdict(config).items()
-        if LATER_FIELDS.get(key, ()) != value
     }

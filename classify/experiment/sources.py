@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from classify.experiment.added_images import at_equal_dose, is_checkpoint
 from classify.experiment.arms import Arm
 from classify.experiment.cli import ExperimentConfig
 from classify.experiment.division import Division
 from classify.experiment.generator_parts import parse_parts
-from classify.experiment.laboratory import Laboratory, at_equal_dose, is_checkpoint
+from classify.experiment.laboratory import Laboratory
 from classify.experiment.planner import GeneratorSource, Planner
 from classify.synthetic import refuse_leaking
 from galaxies.errors import InputError

@@ -10,7 +10,8 @@ import torch
 from classify.experiment.arms import parse_arm, parse_arms
 from classify.experiment.checks import usable_arms
 from classify.experiment.division import Setting
-from classify.experiment.laboratory import IMAGE_SELECTOR, Laboratory
+from classify.experiment.kept_classifiers import IMAGE_SELECTOR
+from classify.experiment.laboratory import Laboratory
 from classify.experiment.planner import GeneratorSource, Planner
 from galaxies.image_set import ImageSet
 

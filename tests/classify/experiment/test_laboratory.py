@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from classify.experiment.added_images import generate_images
 from classify.experiment.arms import parse_arm
 from classify.experiment.checks import (
     refuse_sizes,
@@ -16,7 +17,7 @@ from classify.experiment.checks import (
     warn_of_short_trainings,
 )
 from classify.experiment.division import Setting
-from classify.experiment.laboratory import Laboratory, generate_images
+from classify.experiment.laboratory import Laboratory
 from classify.experiment.planner import GeneratorSource, Planner
 from classify.experiment.smote import interpolate, retrain_head_with_smote
 from classify.training import TrainingConfig, train_classifier

@@ -1,4 +1,4 @@
-"""Training one classifier: phases of steps over a plan of draws, and the weights that are kept.
+"""Training one classifier: step after step of its phases, and the weights that are kept.
 
 ``train_classifier`` is all that a caller needs; `TrainingConfig`, `TrainedClassifier` and
 `load_classifier` stand here beside it.
@@ -6,10 +6,8 @@
 
 import contextlib
 import hashlib
-import itertools
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,6 @@ from torch import nn
 from tqdm import tqdm
 
 from classify.augmentation import five_crops, physical
-from classify.balance import class_weights, plan_draws
 from classify.borrowed_features import with_borrowed_features
 from classify.checkpoint import load_classifier
 from classify.classifier import TrainedClassifier
@@ -31,13 +28,13 @@ from classify.joint_features import (
     JointFeatures,
     joint_features_of,
 )
-from classify.losses import LossPerImage, loss_for
 from classify.mixing import cutmix, mixup
 from classify.networks.pretrained import pretrained_weights
 from classify.networks.registry import NetworkSpecification, build, is_library_name
 from classify.normalisation import Normalisation, normalisation_of
 from classify.optimisation import make_optimiser, schedule_factor, set_learning_rate
 from classify.own_statistics import forward_apart, has_batch_statistics
+from classify.phases import Phase, plan_phases
 from classify.pixel_bank import PixelBank
 from classify.resume import load_state, save_state
 from classify.training_config import TrainingConfig
@@ -50,29 +47,6 @@ from galaxies.stop_requests import stop_requests
 from galaxies.symmetry import apply_symmetry, mirror_labels, random_symmetries
 
 __all__ = ["TrainedClassifier", "TrainingConfig", "load_classifier", "train_classifier"]
-
-
-@dataclass(frozen=True)
-class Phase:
-    """A stretch of steps with one plan, one loss, and one set of trained parameters.
-
-    Attributes
-    ----------
-    first, last : int
-        Steps first <= step < last.
-    rows : (last - first, batch) int32
-        Rows of the pixel bank.
-    loss : callable
-        See `classify.losses.LossPerImage`.
-    head_only : bool
-        The second stage of cRT: a new head on a frozen trunk.
-    """
-
-    first: int
-    last: int
-    rows: np.ndarray
-    loss: LossPerImage
-    head_only: bool
 
 
 def train_classifier(
@@ -213,8 +187,14 @@ class _Run:
             table = np.concatenate([self.joint(part) for part in parts])
             self.table = torch.from_numpy(table).to(device)
         self.weights = torch.from_numpy(weights.astype(np.float32)).to(device)
+        self.phases = plan_phases(
+            train.labels,
+            None if synthetic is None else synthetic.labels,
+            config,
+            self.permutation.numpy(),
+            device,
+        )
         self.permutation = self.permutation.to(device)
-        self.phases = self._plan(train, synthetic)
         self.best = BestWeights(config.best_by if validation is not None else "last")
         self.history: list[dict[str, Any]] = []
         self.loss_since_look = torch.zeros((), device=device)
@@ -323,41 +303,6 @@ class _Run:
         self._data_digest = content.hexdigest()
         return self._data_digest
 
-    def _plan(self, train: ImageSet, synthetic: ImageSet | None) -> list[Phase]:
-        config = self.config
-        head_from = config.steps - config.retrain_head_steps
-        real_from = config.steps
-        if synthetic is not None:
-            real_from = round(config.synthetic_until * config.steps)
-        edges = sorted({0, head_from, real_from, config.steps})
-        phases = []
-        for first, last in itertools.pairwise(edges):
-            head_only = first >= head_from
-            extra = synthetic if first < real_from else None
-            plan = plan_draws(
-                train.labels,
-                self.class_count,
-                last - first,
-                config.batch_size,
-                "sampling" if head_only else config.balance,
-                config.seed,
-                synthetic_labels=None if extra is None else extra.labels,
-                synthetic_share=config.synthetic_share,
-                purpose=f"draws from step {first}",
-            )
-            # With a share the draws follow the real images, however many others there are.
-            counts = np.bincount(train.labels, minlength=self.class_count)
-            if extra is not None and config.synthetic_share is None:
-                counts = counts + np.bincount(extra.labels, minlength=self.class_count)
-            balance = "none" if head_only else config.balance
-            seen = self._seen(counts)
-            weights = torch.from_numpy(class_weights(seen, balance)).float().to(self.device)
-            prior = torch.from_numpy(self._seen(plan.prior)).to(self.device)
-            phases.append(
-                Phase(first, last, plan.rows, loss_for(config, weights, prior), head_only)
-            )
-        return phases
-
     def _rows_on_device(self, phase: Phase) -> torch.Tensor | np.ndarray:
         if self.bank.resident is None:
             return phase.rows
@@ -424,12 +369,6 @@ class _Run:
         images = images.contiguous(memory_format=torch.channels_last)
         table = None if self.table is None else self.table[index]
         return images, targets, weights, table
-
-    def _seen(self, counts: np.ndarray) -> np.ndarray:
-        """(K,) how often each class is seen: half of the images of a class come mirrored."""
-        if not self.config.symmetries:
-            return counts
-        return (counts + counts[self.permutation.cpu().numpy()]) / 2
 
     def _stage_of(self, phase: Phase) -> tuple[int, int]:
         """First step and end of the schedule that a phase belongs to."""

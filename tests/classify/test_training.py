@@ -357,16 +357,16 @@ def weights_and_prior(
     image_set: ImageSet, config: TrainingConfig, synthetic: ImageSet | None, monkeypatch: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the loss of the first phase is made of."""
-    import classify.training
+    import classify.phases
 
     seen: list[tuple[np.ndarray, np.ndarray]] = []
-    original = classify.training.loss_for
+    original = classify.phases.loss_for
 
     def keep(config: Any, weights: torch.Tensor, prior: torch.Tensor) -> Any:
         seen.append((weights.numpy(), prior.numpy()))
         return original(config, weights, prior)
 
-    monkeypatch.setattr(classify.training, "loss_for", keep)
+    monkeypatch.setattr(classify.phases, "loss_for", keep)
     count = len(image_set) + (0 if synthetic is None else len(synthetic))
     _Run(image_set, None, config, synthetic, np.ones(count), torch.device("cpu"))
     return seen[0]

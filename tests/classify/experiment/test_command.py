@@ -385,7 +385,7 @@ def test_no_verdict_without_generated_images(
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--repeats", "2"], "--repeats must be at least 3, got 2"),
+        (["--repeats", "1"], "--repeats must be at least 2, got 1"),
         (["--class", "0", "--class", "1"], "one experiment is about one class"),
         (["--folds", "4", "--gan", "x"], "may have seen images that a fold tests"),
         (["--gan", "x", "--synthetic", "y.h5"], "contradict each other"),

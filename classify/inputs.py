@@ -13,7 +13,7 @@ import torch
 from classify.fits_files import is_fits_file
 from classify.reading import ImageReader
 from galaxies.errors import InputError
-from galaxies.hdf5 import HDF5_ENDINGS, UNLABELLED, read_hdf5
+from galaxies.hdf5 import HDF5_ENDINGS, UNLABELLED
 from galaxies.image_files import is_image_file
 from galaxies.image_set import ImageSet
 from galaxies.sources import open_image_set
@@ -139,10 +139,8 @@ def _of_folder(folder: Path, recursive: bool) -> list[Item]:
 
 
 def open_set(path: Path, *, labelled: bool) -> ImageSet:
-    """An image set; one in HDF5 may lack labels where none are needed."""
-    if path.suffix.lower() in HDF5_ENDINGS:
-        return read_hdf5(path, labelled=labelled)
-    return open_image_set(path)
+    """An image set; a file may lack labels where none are needed."""
+    return open_image_set(path, labelled=labelled)
 
 
 def _of_set(path: Path, reader: ImageReader, side: str, labelled: bool) -> list[Item]:

@@ -180,6 +180,7 @@ def duplicate_groups(image_set: ImageSet, pairs: Sequence[Pair]) -> np.ndarray:
 
 def _signatures_of(image_set: ImageSet, progress: bool) -> Signatures:
     whole: Signatures | None = None
+    done = 0  # a disabled bar does not count
     with tqdm(
         total=len(image_set), desc="compare", unit="image", disable=not progress, leave=False
     ) as bar:
@@ -187,7 +188,8 @@ def _signatures_of(image_set: ImageSet, progress: bool) -> Signatures:
             for piece in block.split(_BLOCK):
                 part = signatures(piece)
                 whole = whole or _room_for(part, len(image_set))
-                rows = slice(bar.n, bar.n + len(piece))
+                rows = slice(done, done + len(piece))
+                done += len(piece)
                 whole.hashes[:, rows] = part.hashes
                 whole.spectra[rows] = part.spectra
                 whole.residuals[rows] = part.residuals

@@ -21,7 +21,7 @@ from galaxies.arrays import (
 from galaxies.catalogue import Catalogue, CatalogueColumns, read_catalogue
 from galaxies.eight_bits import to_eight_bits
 from galaxies.errors import UNREADABLE, InputError
-from galaxies.hdf5 import HDF5_ENDINGS, as_strings, ordinal_ids, read_hdf5
+from galaxies.hdf5 import HDF5_ENDINGS, UNLABELLED, as_strings, ordinal_ids, read_hdf5
 from galaxies.image_files import (
     BadImageError,
     Decoding,
@@ -44,6 +44,7 @@ def open_image_set(
     labels: Path | None = None,
     columns: CatalogueColumns | None = None,
     decoding: Decoding | None = None,
+    labelled: bool = True,
 ) -> ImageSet:
     """Open any source; pixels are read when they are needed.
 
@@ -57,6 +58,8 @@ def open_image_set(
         Names of the catalogue's columns.
     decoding
         Crop, size and channels of image files; of an array only ``scale_16_bit`` counts.
+    labelled
+        Whether a file must hold labels; without them all images are of the class `UNLABELLED`.
 
     Raises
     ------
@@ -77,9 +80,9 @@ def open_image_set(
     scale = decoding is not None and decoding.scale_16_bit
     crop = None if decoding is None else decoding.crop
     if path.suffix.lower() == ".npz":
-        return _open_npz(path, scale_16_bit=scale, crop=crop)
+        return _open_npz(path, scale_16_bit=scale, crop=crop, labelled=labelled)
     if path.suffix.lower() in HDF5_ENDINGS:
-        return read_hdf5(path, scale_16_bit=scale, crop=crop)
+        return read_hdf5(path, scale_16_bit=scale, crop=crop, labelled=labelled)
     raise InputError(
         f"{path} is not an image set: give a folder, .npz or HDF5 ({' '.join(HDF5_ENDINGS)})"
     )
@@ -171,7 +174,7 @@ def _decode_first_good(paths: Sequence[Path], decoding: Decoding) -> np.ndarray:
     raise InputError(f"not one of {len(paths)} images can be used; the first: {first_error}")
 
 
-def _open_npz(path: Path, *, scale_16_bit: bool, crop: int | None) -> ImageSet:
+def _open_npz(path: Path, *, scale_16_bit: bool, crop: int | None, labelled: bool) -> ImageSet:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             found = {name: arrays[name] for name in arrays.files}
@@ -179,9 +182,12 @@ def _open_npz(path: Path, *, scale_16_bit: bool, crop: int | None) -> ImageSet:
         raise InputError(f"{path} is not a readable .npz file ({error})") from None
     label_key = next((key for key in ("labels", "ans", "y") if key in found), None)
     image_key = next((key for key in ("images", "x") if key in found), None)
-    if image_key is None or label_key is None:
-        raise InputError(f"{path} needs arrays 'images' and 'labels' (found: {', '.join(found)})")
-    images, labels = found[image_key], labels_of_array(found[label_key], str(path))
+    if image_key is None or (label_key is None and labelled):
+        needed = "arrays 'images' and 'labels'" if labelled else "an array 'images'"
+        raise InputError(f"{path} needs {needed} (found: {', '.join(found)})")
+    images, labels = found[image_key], np.zeros(len(found[image_key]), np.int64)
+    if label_key is not None:
+        labels = labels_of_array(found[label_key], str(path))
     if images.ndim == 3:
         images = images[..., None]
     if images.ndim != 4 or len(images) != len(labels):
@@ -194,7 +200,7 @@ def _open_npz(path: Path, *, scale_16_bit: bool, crop: int | None) -> ImageSet:
         images = to_eight_bits(images)
     if images.dtype not in (np.uint8, np.float32):
         raise InputError(f"{path}: {unusable_dtype(images.dtype)}")
-    names = found.get("class_names")
+    names = found.get("class_names") if label_key is not None else np.array([UNLABELLED])
     count = int(labels.max(initial=-1)) + 1
     split = found.get("split")
     ids = as_strings(found["ids"]) if "ids" in found else ordinal_ids(len(images))

@@ -1,6 +1,7 @@
 """Fixtures that several rooms share: a tiny set, generators, and the real data."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,13 @@ from galaxies.image_set import ImageSet, PixelsInMemory
 REAL_DATA = Path(
     os.environ.get("GALAXY_AUGMENT_REAL_DATA") or Path(__file__).resolve().parents[2] / "shared"
 )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c_is_heard() -> None:
+    """Started in the background of a script the tests inherit that SIGINT is ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

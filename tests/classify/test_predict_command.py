@@ -168,14 +168,28 @@ def test_a_set_a_pattern_and_shards(
         assert one["probabilities"] == pytest.approx(two["probabilities"], abs=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("ending", "refusal"),
+    [("h5", "no dataset 'ans' with the labels"), ("npz", "needs arrays 'images' and 'labels'")],
+)
 def test_a_set_without_labels_is_predicted_and_not_evaluated(
-    checkpoint: Path, little_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ending: str,
+    refusal: str,
+    checkpoint: Path,
+    little_path: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     import h5py
 
-    bare = tmp_path / "bare.h5"
-    with h5py.File(little_path) as labelled, h5py.File(bare, "w") as file:
-        file["images"] = labelled["images"][:5]
+    bare = tmp_path / f"bare.{ending}"
+    with h5py.File(little_path) as labelled:
+        images = labelled["images"][:5]
+    if ending == "npz":
+        np.savez(bare, images=images)
+    else:
+        with h5py.File(bare, "w") as file:
+            file["images"] = images
     assert run([str(checkpoint), str(bare), "--json"]) == 0
     answers = json.loads(capsys.readouterr().out)
     assert len(answers) == 5
@@ -183,7 +197,7 @@ def test_a_set_without_labels_is_predicted_and_not_evaluated(
     whole = json.loads(capsys.readouterr().out)
     assert [a["class"] for a in answers] == [a["class"] for a in whole[:5]]
     assert run([str(checkpoint), str(bare), "--evaluate"]) == 2
-    assert "no dataset 'ans' with the labels" in capsys.readouterr().err
+    assert refusal in capsys.readouterr().err
 
 
 def test_evaluate_reports_classes_and_coverage_of_labelled_images(

@@ -269,7 +269,9 @@ def test_guards_advise_what_can_be_done():
     bad = Verdict(1.0, 0.1, 0.0, 1.0, 0.0, 0.0, 1.0, 1)
     won = {"kind": "training", "sign_real": 1.0, "sign_fake": -1.0}
     said = [
-        guards.discriminator_has_won([won | {"logit_real": 9.0, "logit_fake": -9.0}] * 3),
+        guards.discriminator_has_won(
+            [won | {"logit_real": 9.0, "logit_fake": -9.0}] * 3, "logistic"
+        ),
         guards.discriminator_is_silent([won | {"logit_real": 0.0, "logit_fake": 0.0}] * 10),
         guards.has_collapsed("a", bad),
         guards.has_memorised("a", bad),

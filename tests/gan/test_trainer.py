@@ -461,10 +461,11 @@ def test_a_run_anew_keeps_nothing_of_the_one_before(tiny_config, tiny_set, tmp_p
     folder = tmp_path / "run"
     train(tiny_config(snapshots=True), tiny_set, folder, progress=False)
     (folder / "notes.txt").write_text("mine")
-    remove_run(folder)
-    assert [path.name for path in folder.iterdir() if path.name != ".lock"] == ["notes.txt"]
     train(tiny_config(steps=6), tiny_set, folder, progress=False)
     assert not (folder / "snapshots").exists()
+    assert (folder / "notes.txt").read_text() == "mine"
+    remove_run(folder)
+    assert [path.name for path in folder.iterdir() if path.name != ".lock"] == ["notes.txt"]
 
 
 def test_the_penalty_of_the_log_is_the_mean_over_the_steps_that_have_one(

@@ -53,13 +53,14 @@ def visit_page(address: str, image: Path) -> None:
     from streamlit.proto.BackMsg_pb2 import BackMsg
     from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
     from websockets.sync.client import connect
+    from websockets.typing import Origin, Subprotocol
 
     with connect(
         address.replace("http", "ws", 1) + "/_stcore/stream",
-        subprotocols=["streamlit"],
+        subprotocols=[Subprotocol("streamlit")],
         max_size=None,
         open_timeout=PATIENCE,
-        origin=address,
+        origin=Origin(address),
     ) as socket:
 
         def receive_until(done: Callable[[ForwardMsg], bool]) -> list[ForwardMsg]:

@@ -13,6 +13,7 @@ their own and name its python.
 """
 
 import argparse
+import functools
 import json
 import os
 import resource
@@ -30,7 +31,7 @@ from PIL import Image
 
 from fid.frechet import frechet_distance
 from fid.inception import WEIGHTS_NAME, convolution_shapes
-from fid.statistics import statistics_of_features
+from fid.statistics import FeatureStatistics, statistics_of_features
 
 DIMENSIONS = 2048
 PEERS = ("pytorch-fid", "torch-fidelity", "torchmetrics", "torchmetrics, channels last")
@@ -80,7 +81,7 @@ def matrix_step(repeats: int) -> None:
         statistics = [statistics_of_features(side) for side in sides]
         covariances = [part.covariance for part in statistics]
         means = [part.mean for part in statistics]
-        ours = median_time(lambda s=statistics: frechet_distance(*s).value, repeats)
+        ours = median_time(functools.partial(our_distance, statistics), repeats)
         print(f"\nmatrix step, {count} samples of {DIMENSIONS} features")
         print(f"  {'fid-score':34s} {ours[0]:8.3f} s          {ours[1]:.9f}")
         for name, root in (
@@ -89,9 +90,13 @@ def matrix_step(repeats: int) -> None:
             ("torch eigvals (torchmetrics)", by_torch_eigenvalues),
         ):
             seconds, value = median_time(
-                lambda r=root, c=covariances, m=means: distance_with(r, c, m), max(1, repeats - 1)
+                functools.partial(distance_with, root, covariances, means), max(1, repeats - 1)
             )
             print(f"  {name:34s} {seconds:8.3f} s {seconds / ours[0]:7.1f}x {value:.9f}")
+
+
+def our_distance(sides: list[FeatureStatistics]) -> float:
+    return frechet_distance(*sides).value
 
 
 def correlated(rng: np.random.Generator, count: int) -> np.ndarray:

@@ -178,12 +178,12 @@ class Bench:
         if images.split is None:
             from galaxies.split import split_set
 
-            self.images = images = split_set(images)
+            images = split_set(images)
+        self.images, split = images, images.split
+        assert split is not None
         self.preparation = prepare(self._config("tail", 0), images)
         every = self.preparation.train
-        held_out = np.isin(
-            images.split, {"validation": [1], "test": [2], "both": [1, 2]}[options.against]
-        )
+        held_out = np.isin(split, {"validation": [1], "test": [2], "both": [1, 2]}[options.against])
         from gan.training_data import resize_set
 
         self.held_out = resize_set(images.select(held_out), options.size).in_memory()

@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,8 +26,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from galaxies.image_set import ImageSet, PixelsInMemory
 from gan.build import NetworkShape
-from gan.graphs import make_stepper
-from gan.recipes import RECIPES
+from gan.graphs import EagerStepper, GraphStepper, make_stepper
+from gan.recipes import RECIPES, RecipeName
 from gan.step import Schedule, TrainingStep
 from gan.training_data import prepare_training_data
 
@@ -54,7 +55,7 @@ def main() -> None:
     precision = choose_precision(options, device)
     peak = measured_peak(device, precision)
     print(f"peak of {peak['what']}: {peak['rate'] / 1e12:.3f} Tflop/s ({precision})", flush=True)
-    results: dict[str, object] = {"device": where, "torch": torch.__version__, "peak": peak}
+    results: dict[str, Any] = {"device": where, "torch": torch.__version__, "peak": peak}
     rows = []
     for batch in options.batch:
         plain = plain_rate(options, batch, device)
@@ -91,7 +92,7 @@ def choose_precision(options: argparse.Namespace, device: torch.device) -> torch
             step.draw()
             step.run(penalised=False)
         seconds[dtype] = time.perf_counter() - start
-    return min(seconds, key=seconds.get)
+    return min(seconds, key=lambda dtype: seconds[dtype])
 
 
 def random_set(size: int) -> ImageSet:
@@ -102,7 +103,11 @@ def random_set(size: int) -> ImageSet:
 
 
 def make_step(
-    options: argparse.Namespace, recipe: str, batch: int, device: torch.device, dtype: torch.dtype
+    options: argparse.Namespace,
+    recipe: RecipeName,
+    batch: int,
+    device: torch.device,
+    dtype: torch.dtype,
 ) -> TrainingStep:
     parts = RECIPES[recipe]
     data = prepare_training_data(random_set(options.size), [0], [0], parts, device)
@@ -119,12 +124,12 @@ def make_step(
 
 def our_rate(
     options: argparse.Namespace,
-    recipe: str,
+    recipe: RecipeName,
     batch: int,
     device: torch.device,
     precision: torch.dtype,
     peak: float,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high")
     step = make_step(options, recipe, batch, device, precision)
@@ -162,7 +167,7 @@ def our_rate(
     }
 
 
-def profile(stepper: object, number: int) -> None:
+def profile(stepper: EagerStepper | GraphStepper, number: int) -> None:
     activities = [torch.profiler.ProfilerActivity.CUDA]
     with torch.profiler.profile(activities=activities) as record:
         for offset in range(16):
@@ -226,9 +231,8 @@ def plain_rate(options: argparse.Namespace, batch: int, device: torch.device) ->
         drop_last=True,
     )
     criterion = nn.BCELoss()
-    rates = {"lr": 2e-4, "betas": (0.5, 0.999)}
-    move_d = torch.optim.Adam(discriminator.parameters(), **rates)
-    move_g = torch.optim.Adam(generator.parameters(), **rates)
+    move_d = torch.optim.Adam(discriminator.parameters(), lr=2e-4, betas=(0.5, 0.999))
+    move_g = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))
     count, start = 0, None
     while True:
         for images in loader:
@@ -268,7 +272,7 @@ def plain_rate(options: argparse.Namespace, batch: int, device: torch.device) ->
                 return count * batch / (time.perf_counter() - start)
 
 
-def measured_peak(device: torch.device, precision: torch.dtype) -> dict[str, object]:
+def measured_peak(device: torch.device, precision: torch.dtype) -> dict[str, Any]:
     """Best rate of a large matrix product (CUDA) or 3x3 convolution of 256 channels (CPU)."""
     if device.type == "cuda":
         left = torch.randn(8192, 8192, device=device, dtype=precision)
@@ -288,7 +292,8 @@ def measured_peak(device: torch.device, precision: torch.dtype) -> dict[str, obj
     flops = 2 * 64 * 256 * 256 * 9 * 16 * 16
     for memory_format in (torch.contiguous_format, torch.channels_last):
         images = torch.randn(64, 256, 16, 16, dtype=precision).to(memory_format=memory_format)
-        layer = nn.Conv2d(256, 256, 3, padding=1).to(dtype=precision, memory_format=memory_format)
+        layer = nn.Conv2d(256, 256, 3, padding=1, dtype=precision)
+        layer = layer.to(memory_format=memory_format)
         with torch.no_grad():
             for _ in range(5):
                 start = time.perf_counter()

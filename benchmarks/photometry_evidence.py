@@ -88,7 +88,7 @@ def algorithms(folder: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]
             for repeat in range(REPEATS):
                 yield (
                     f"{name}/{model}/{repeat}",
-                    lambda t=table, m=model, r=repeat: _algorithm(t, m, r),
+                    functools.partial(_algorithm, table, model, repeat),
                 )
 
 
@@ -153,7 +153,7 @@ def shift(folder: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
                 by = compact if kind == "compact" else column
                 yield (
                     f"{name}/{kind}/{repeat}",
-                    lambda t=table, c=by, k=kind, r=repeat: _shift(t, str(c), k, r),
+                    functools.partial(_shift, table, str(by), kind, repeat),
                 )
 
 
@@ -199,8 +199,10 @@ def _shift(table: Table, column: str, kind: str, repeat: int) -> dict[str, Any]:
     truth, names = judged.known_labels, judged.class_names
     result: dict[str, Any] = {"monitor": monitor.as_json(), "sets": {}}
     for name, found in sets.items():
-        kind_of = "marginal" if name in ("marginal", "weighted") else "per-class"
-        report = coverage_report(found, truth, names, LEVEL, kind_of)
+        if name in ("marginal", "weighted"):
+            report = coverage_report(found, truth, names, LEVEL, "marginal")
+        else:
+            report = coverage_report(found, truth, names, LEVEL, "per-class")
         result["sets"][name] = {
             "coverage": {
                 c.name: c.covered / c.images
@@ -230,7 +232,7 @@ def bayesian(folder: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]
     table = margnet(folder)
     for repeat in range(REPEATS):
         for kind in ("none", "mc-dropout", "laplace", "variational"):
-            yield f"{kind}/{repeat}", lambda k=kind, r=repeat: _bayesian(table, k, r)
+            yield f"{kind}/{repeat}", functools.partial(_bayesian, table, kind, repeat)
 
 
 def _bayesian(table: Table, kind: str, repeat: int) -> dict[str, Any]:
@@ -266,7 +268,7 @@ def _bayesian(table: Table, kind: str, repeat: int) -> dict[str, Any]:
 def joint(folder: Path) -> Iterator[tuple[str, Callable[[], dict[str, Any]]]]:
     for repeat in range(REPEATS):
         for arm in ("margnet-small", "margformer-small", "gradient-boosting"):
-            yield f"{arm}/{repeat}", lambda a=arm, r=repeat: _joint(a, r)
+            yield f"{arm}/{repeat}", functools.partial(_joint, arm, repeat)
 
 
 @functools.cache

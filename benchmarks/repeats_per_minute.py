@@ -48,7 +48,7 @@ def main() -> None:
             )  # fmt: skip
             laboratory = Laboratory(images, setting)
             np.save(Path(folder) / UNITS_FILE, laboratory.units)
-            sources = {}
+            sources: dict[tuple[str, int, int | None], GeneratorSource] = {}
             if arguments.gan:
                 source = GeneratorSource("gan", arguments.gan, sha256="of the benchmark")
                 sources = {("gan", 0, None): source}

@@ -1,19 +1,14 @@
 """Resuming: which settings may change, and refusing by name those that may not."""
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from galaxies.errors import InputError
 from gan.checkpoint import RunDescription, read_description
 from gan.preparation import Preparation
 from gan.recipes import PartChoices, Parts
-from gan.step import TrainingStep
 from gan.training_config import RUN_ONLY, TrainConfig
 
 
@@ -110,41 +105,6 @@ def _changed_parts(
             sentence += f" by default (pass {flag} {_as_word(before)})"
         changed.append(sentence)
     return changed
-
-
-def stored_tensors(
-    tensors: dict[str, Tensor], step: TrainingStep, config: TrainConfig, folder: Path
-) -> tuple[dict[str, Tensor], bool]:
-    """Tensors of a stored state that ``step`` can restore, and whether exactly so.
-
-    The random generators of a CPU and of a GPU have nothing in common: on another kind of device
-    the random numbers begin anew.
-
-    Raises
-    ------
-    InputError
-        If some are missing, because another version wrote the state.
-    """
-    missing = sorted(step.tensors().keys() - tensors.keys())
-    if missing:
-        raise InputError(
-            f"{folder} cannot be resumed: its state holds no {', '.join(missing[:3])}, "
-            "so another version began it; its images can still be sampled"
-        )
-    if len(tensors["random"]) == len(step.random.get_state()):
-        return tensors, True
-    seed = config.seed + 1_000_003 * int(tensors["step_count"])
-    fresh = torch.Generator(step.device).manual_seed(seed)
-    return tensors | {"random": fresh.get_state()}, False
-
-
-def stored_best(state: dict[str, Any]) -> dict[str, Any]:
-    """The evaluation whose weights are kept."""
-    best = dict(state["best"])
-    if "rank" not in best:  # a run begun before weights that copy had a rank
-        score = best.pop("score")
-        best["rank"] = None if score is None else [float(score == math.inf), 0.0, score]
-    return best
 
 
 def _as_word(value: Any) -> str:

@@ -28,9 +28,7 @@ from gan.checkpoint import (
     remove_run,
     weights_path,
     write_description,
-    write_state,
     write_training_images,
-    write_weights,
 )
 from gan.evaluation import (
     judge_images,
@@ -45,7 +43,8 @@ from gan.judge import Extractor
 from gan.pictures import save_curve
 from gan.preparation import Preparation, build_step, prepare
 from gan.processes import Processes, any_process
-from gan.resume import check_unchanged, stored_best, stored_tensors
+from gan.resume import check_unchanged
+from gan.run_state import RunState
 from gan.sampling import LoadedGenerator
 from gan.step import METRICS
 from gan.training_config import TrainConfig
@@ -130,26 +129,6 @@ def train(
         return run.go()
 
 
-@dataclass(frozen=True)
-class GoodState:
-    """The last evaluation without a NaN, which a NaN leads back to.
-
-    Attributes
-    ----------
-    number, last_look : int
-        Its step, and the step at which the sums of the log began.
-    warned : list of str
-        Guards that had fired.
-    tensors : dict of str to Tensor
-        What `TrainingStep.snapshot` gave.
-    """
-
-    number: int
-    last_look: int
-    warned: list[str]
-    tensors: dict[str, Tensor]
-
-
 class Run:
     """One run from its first (or resumed) step to its last."""
 
@@ -167,10 +146,10 @@ class Run:
         self.announcer = Announcer(
             config, preparation, processes.device, speaks=processes.leads, progress=progress
         )
-        state = self._resumed_state()
+        stored = self._resumed_state()
         precision = (
-            getattr(torch, state["precision"])
-            if state
+            getattr(torch, stored["precision"])
+            if stored
             else choose_precision(preparation, config, processes.device)
         )
         self.description = RunDescription(
@@ -189,16 +168,11 @@ class Run:
             world=processes.world,
         )
         self.stepper = make_stepper(self.step, config.cuda_graphs)
-        self.number = 0
-        self.last_look = 0  # step at which the sums began
+        self.state = RunState(self.step)
+        if stored:
+            self.state.take_up(stored, config, folder, self.announcer.say)
         self._restart_clock()
-        self.rollbacks = 0
-        self.warned: list[str] = []
         self.fatal: list[str] = []  # sentences of guards that end the run
-        self.best: dict[str, Any] = {"rank": None, "step": 0, "kid": {}}
-        self.last_good = self._good_state()
-        if state:
-            self._take_up(state)
         self.last_curve = time.monotonic()
         self.judge = (
             make_judge(
@@ -216,19 +190,19 @@ class Run:
         self.announcer.what_is_missing(watches_held_out=self.step.augmentation.held_out is not None)
         self.log: RunLog | None = None
         if processes.leads:
-            self.log = RunLog(folder, self.number if state else None)
+            self.log = RunLog(folder, self.state.number if stored else None)
             write_description(folder, self.description)
             write_training_images(folder, preparation.fingerprints, preparation.ids)
         self.rows = read_log(folder) if processes.leads else []
 
     def go(self) -> Outcome:
         """Run all remaining steps."""
-        config, started_at, start = self.config, self.number, time.perf_counter()
-        if self.number == 0 and self.processes.leads:
+        config, started_at, start = self.config, self.state.number, time.perf_counter()
+        if self.state.number == 0 and self.processes.leads:
             save_reals(self.preparation, self.folder / SAMPLES / "reals.png")
         bar = tqdm(
             total=config.steps,
-            initial=self.number,
+            initial=self.state.number,
             unit="step",
             desc="gan-train",
             disable=not (self.progress and self.processes.leads),
@@ -236,23 +210,23 @@ class Run:
         last_save = time.monotonic()
         self._restart_clock()
         with stop_requests() as stop, bar:
-            while self.number < config.steps:
-                self.stepper.advance(self.number)
-                self.number += 1
-                self.step.watch(self.number)
+            while self.state.number < config.steps:
+                self.stepper.advance(self.state.number)
+                self.state.number += 1
+                self.step.watch(self.state.number)
                 bar.update()
-                at_end = self.number == config.steps
-                if self.number % config.log_every == 0 or at_end:
+                at_end = self.state.number == config.steps
+                if self.state.number % config.log_every == 0 or at_end:
                     is_whole = self._look(bar)
                     self._restart_clock()
                     if not is_whole:
-                        bar.n = self.number
+                        bar.n = self.state.number
                         continue
-                if self.number % config.steps_between_evaluations == 0 or at_end:
+                if self.state.number % config.steps_between_evaluations == 0 or at_end:
                     if self._any_broken(not self.step.is_finite()):
                         self._roll_back()
                         self._restart_clock()
-                        bar.n = self.number
+                        bar.n = self.state.number
                         continue
                     if self._evaluate():
                         self._save()  # the state must know of the weights that are kept
@@ -267,14 +241,14 @@ class Run:
                     raise KeyboardInterrupt
         self._save()
         seconds = time.perf_counter() - start
-        done = (self.number - started_at) * config.batch_size
+        done = (self.state.number - started_at) * config.batch_size
         if self.processes.leads:
             self._finish()
         return Outcome(
             folder=self.folder,
-            step=self.number,
-            chosen_step=int(self.best["step"]),
-            kid=dict(self.best["kid"]),
+            step=self.state.number,
+            chosen_step=int(self.state.best["step"]),
+            kid=dict(self.state.best["kid"]),
             images_per_second=done / seconds if done else 0.0,
         )
 
@@ -283,51 +257,15 @@ class Run:
         return LoadedGenerator(
             network=self.step.average,
             description=self.description,
-            conditioning=self._conditioning(),
+            conditioning=self.state.conditioning,
             device=self.step.device,
         )
-
-    def _conditioning(self) -> float:
-        """How much the class mattered in the last step."""
-        last = torch.tensor(max(self.number - 1, 0), dtype=torch.float64)
-        return float(self.step.schedule.conditioning(last))
 
     def _resumed_state(self) -> dict[str, Any] | None:
         if not self.config.resume:
             return None
         check_unchanged(self.config, self.preparation, self.folder)
         return read_state(self.folder)
-
-    def _take_up(self, state: dict[str, Any]) -> None:
-        if state["threads"] != torch.get_num_threads() and self.step.device.type == "cpu":
-            self.announcer.say(
-                f"the run used {state['threads']} threads, this one has "
-                f"{torch.get_num_threads()}: the result will differ in the last bits"
-            )
-        tensors, is_exact = stored_tensors(state["tensors"], self.step, self.config, self.folder)
-        if not is_exact:
-            self.announcer.say(
-                "the run was begun on another kind of device than "
-                f"{self.step.device.type}: its random numbers begin anew, so the result will "
-                "differ from an uninterrupted run"
-            )
-        self.number = state["number"]
-        self.last_look = state["last_look"]
-        self.rollbacks = state["rollbacks"]
-        self.warned = list(state["warned"])
-        self.best = stored_best(state)
-        self.step.schedule = type(self.step.schedule)(*state["schedule"])
-        self.step.restore(tensors)
-        self.last_good = self._good_state()
-        if "last_good" in state:  # earlier versions kept none
-            good = dict(state["last_good"])
-            good["tensors"], _ = stored_tensors(
-                good["tensors"], self.step, self.config, self.folder
-            )
-            self.last_good = GoodState(**good)
-
-    def _good_state(self) -> GoodState:
-        return GoodState(self.number, self.last_look, list(self.warned), self.step.snapshot())
 
     def _save(self) -> None:
         """Write the state of this moment; other processes hold the same one.
@@ -336,52 +274,27 @@ class Run:
         """
         if not self.processes.leads or not self.step.is_finite():
             return
-        if not (self.folder / "weights.safetensors").exists():
-            self._write_weights()
-        good = self.last_good
-        write_state(
-            self.folder,
-            {
-                "number": self.number,
-                "last_look": self.last_look,
-                "rollbacks": self.rollbacks,
-                "warned": self.warned,
-                "best": self.best,
-                "precision": self.description.precision,
-                "threads": torch.get_num_threads(),
-                "schedule": [self.step.schedule.condition_from, self.step.schedule.condition_full],
-                "tensors": self.step.snapshot(),
-                "last_good": dict(good.__dict__),
-            },
-        )
-
-    def _write_weights(self, snapshot: int | None = None) -> None:
-        tensors: dict[str, Tensor] = {"conditioning": torch.tensor(self._conditioning())}
-        for prefix, network in (
-            ("generator", self.step.average),
-            ("discriminator", self.step.discriminator),
-        ):
-            for name, value in network.state_dict().items():
-                tensors[f"{prefix}.{name}"] = value
-        write_weights(weights_path(self.folder, snapshot), tensors, self.number)
+        if not weights_path(self.folder).exists():
+            self.state.write_weights(weights_path(self.folder))
+        self.state.write(self.folder, self.description.precision)
 
     def _restart_clock(self) -> None:
-        self._clock = (time.perf_counter(), self.number)
+        self._clock = (time.perf_counter(), self.state.number)
 
     def _look(self, bar: tqdm) -> bool:
         """Read the sums once, log them; roll back and return false where they are not finite."""
         sums = self.step.sums.tolist()  # waits for the device: the time until here is the steps'
         since, first = self._clock
-        steps_per_second = (self.number - first) / max(time.perf_counter() - since, 1e-9)
-        steps = range(self.last_look, self.number)
+        steps_per_second = (self.state.number - first) / max(time.perf_counter() - since, 1e-9)
+        steps = range(self.state.last_look, self.state.number)
         values = {name: total / len(steps) for name, total in zip(METRICS, sums, strict=True)}
         values["penalty"] *= len(steps) / max(1, sum(map(self.step.is_penalised, steps)))
         self.step.sums.zero_()
-        self.last_look = self.number
+        self.state.last_look = self.state.number
         row: dict[str, Any] = {
             "kind": "training",
-            "step": self.number,
-            "images": self.number * self.config.batch_size,
+            "step": self.state.number,
+            "images": self.state.number * self.config.batch_size,
             **{name: round(value, 6) for name, value in values.items()},
             "images_per_second": round(steps_per_second * self.config.batch_size, 1),
         }
@@ -397,7 +310,7 @@ class Run:
             f"{row['images_per_second']:.0f} img/s",
             refresh=False,
         )
-        self.announcer.time_left(self.config.steps - self.number, steps_per_second)
+        self.announcer.time_left(self.config.steps - self.state.number, steps_per_second)
         if isinstance(self.stepper, GraphStepper):
             self.announcer.eager_steps(self.stepper.reason)
         self._report(guards.discriminator_has_won(self.rows, self.step.parts.loss), "discriminator")
@@ -415,31 +328,24 @@ class Run:
 
     def _roll_back(self) -> None:
         """Return to the last good state with lower rates, once."""
-        broken_at = self.number
-        if self.rollbacks:
+        broken_at = self.state.number
+        if self.state.rollbacks:
             raise InputError(
                 f"training became NaN again at step {broken_at}, after it was rolled back with "
                 "lower rates; lower --learning-rate and --discriminator-learning-rate"
             )
-        self.rollbacks += 1
-        self.step.restore(self.last_good.tensors)
-        self.step.lower_rates(RATE_FACTOR)
-        # Other numbers than those that led to the NaN.
-        self.step.random.manual_seed(self.config.seed + 1 + 1_000_003 * self.rollbacks)
-        self.number = self.last_good.number
-        self.last_look = self.last_good.last_look
-        self.warned = list(self.last_good.warned)
-        self.rows = [row for row in self.rows if row["step"] <= self.number]
+        self.state.go_back(RATE_FACTOR, self.config.seed)
+        self.rows = [row for row in self.rows if row["step"] <= self.state.number]
         self.announcer.say(
-            f"training became NaN at step {broken_at}; rolled back to step {self.number} and "
+            f"training became NaN at step {broken_at}; rolled back to step {self.state.number} and "
             f"multiplied the learning rates by {RATE_FACTOR} (done once)"
         )
         if self.processes.leads:
-            self.log = RunLog(self.folder, self.number)
+            self.log = RunLog(self.folder, self.state.number)
         self._append(
             {
                 "kind": "rollback",
-                "step": self.number,
+                "step": self.state.number,
                 "broken_at": broken_at,
                 "rate_factor": RATE_FACTOR,
             }
@@ -448,17 +354,17 @@ class Run:
 
     def _evaluate(self) -> bool:
         """Sample, judge, keep the weights where they are the best so far; whether they were."""
-        self.last_good = self._good_state()
+        self.state.mark_good()
         if not self.processes.leads:
             return False
         generator = self.generator_now()
         self.step.average.eval()
-        picture = self.folder / SAMPLES / f"step-{self.number:07d}.png"
+        picture = self.folder / SAMPLES / f"step-{self.state.number:07d}.png"
         save_grid(generator, self.preparation, picture)
         row: dict[str, Any] = {
             "kind": "evaluation",
-            "step": self.number,
-            "images": self.number * self.config.batch_size,
+            "step": self.state.number,
+            "images": self.state.number * self.config.batch_size,
         }
         if self.judge is not None:
             found = judge_images(
@@ -469,28 +375,34 @@ class Run:
                 self._report(sentence, key)
         self._append(row)
         if self.config.snapshots:
-            self._write_weights(snapshot=self.number)
-        early = self._conditioning() < 1.0 and self.number < self.config.steps
+            self.state.write_weights(weights_path(self.folder, self.state.number))
+        early = self.state.conditioning < 1.0 and self.state.number < self.config.steps
         rank = rank_of(row, early=early)
-        is_best = self.best["rank"] is None or rank < self.best["rank"]
+        is_best = self.state.best["rank"] is None or rank < self.state.best["rank"]
         if is_best:
-            self.best = {"rank": rank, "step": self.number, "kid": dict(row.get("kid", {}))}
-            self._write_weights()
+            self.state.best = {
+                "rank": rank,
+                "step": self.state.number,
+                "kid": dict(row.get("kid", {})),
+            }
+            self.state.write_weights(weights_path(self.folder))
         if time.monotonic() - self.last_curve > CURVE_SECONDS:
             self.last_curve = time.monotonic()
-            save_curve(self.rows, self.folder / CURVE, self.best["step"])
+            save_curve(self.rows, self.folder / CURVE, self.state.best["step"])
         return is_best
 
     def _is_ripe(self) -> bool:
         """Whether the images have had time to become something: before, every guard would cry."""
-        return self._conditioning() == 1.0 and self.number >= RIPE * self.config.steps
+        return self.state.conditioning == 1.0 and self.state.number >= RIPE * self.config.steps
 
     def _report(self, sentence: str | None, key: str) -> None:
         """Say a guard's sentence once, or remember that the run must stop with it."""
-        if sentence is None or key in self.warned or self.config.guards == "off":
+        if sentence is None or key in self.state.warned or self.config.guards == "off":
             return
-        self.warned.append(key)
-        self._append({"kind": "guard", "step": self.number, "guard": key, "sentence": sentence})
+        self.state.warned.append(key)
+        self._append(
+            {"kind": "guard", "step": self.state.number, "guard": key, "sentence": sentence}
+        )
         if self.config.guards == "stop":
             self.fatal.append(sentence)
         else:
@@ -498,7 +410,7 @@ class Run:
 
     def _is_stopped_by_guards(self) -> bool:
         """Whether a guard of any process ends the run at this step; only the first one judges."""
-        config, number = self.config, self.number
+        config, number = self.config, self.state.number
         intervals = (config.log_every, config.steps_between_evaluations, config.steps)
         if config.guards != "stop" or all(number % interval for interval in intervals):
             return False
@@ -508,11 +420,11 @@ class Run:
         """Leave all that a finished run leaves; returns the sentences of the guards."""
         self._save()
         if self.processes.leads:
-            if self.best["rank"] is None:
-                self._write_weights()
+            if self.state.best["rank"] is None:
+                self.state.write_weights(weights_path(self.folder))
             self._finish()
         reasons = "; ".join(self.fatal) or "a guard of the first process"
-        return f"stopped at step {self.number}: {reasons}; --resume --guards warn goes on"
+        return f"stopped at step {self.state.number}: {reasons}; --resume --guards warn goes on"
 
     def _append(self, row: dict[str, Any]) -> None:
         self.rows.append(row)
@@ -522,14 +434,16 @@ class Run:
     def _must_stop(self, stop: list[int]) -> bool:
         if self.processes.world == 1:
             return bool(stop)
-        if self.processes.device.type == "cuda" and self.number % 10:  # asking costs a message
+        if (
+            self.processes.device.type == "cuda" and self.state.number % 10
+        ):  # asking costs a message
             return False
         return any_process(bool(stop), self.processes.device)
 
     def _finish(self) -> None:
         if self.rows:
-            save_curve(self.rows, self.folder / CURVE, self.best["step"])
-        kept = what_was_kept(self.best)
+            save_curve(self.rows, self.folder / CURVE, self.state.best["step"])
+        kept = what_was_kept(self.state.best)
         if kept:
             self.announcer.say(kept)
-        write_card(self.folder, self.description, self.rows, self.best, self.step)
+        write_card(self.folder, self.description, self.rows, self.state.best, self.step)

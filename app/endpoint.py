@@ -41,10 +41,17 @@ class ImageAnswer(BaseModel):
         Field(description="Classes that cannot be ruled out at the confidence asked for"),
     ] = None
     set_in_words: str | None = None
+    never_ruled_out: Annotated[
+        list[str] | None,
+        Field(description="Classes that stand in every set: too few calibration images"),
+    ] = None
     unlike_training: Annotated[
         bool | None, Field(description="Farther from the training images than 99 % of others")
     ] = None
     distance: float | None = None
+    disagreement: Annotated[
+        float | None, Field(description="Mutual information of an ensemble's members, nats")
+    ] = None
     recall: Annotated[
         dict[str, Any] | None, Field(description="Of this class on test images, 95 % interval")
     ] = None

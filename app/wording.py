@@ -52,8 +52,13 @@ def listed(class_names: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
 
 
-def describe_set(members: Sequence[str], classes: Sequence[str]) -> str:
-    """One sentence for a prediction set.
+def describe_set(
+    members: Sequence[str],
+    classes: Sequence[str],
+    never_ruled_out: Sequence[str] = (),
+    most_like: str | None = None,
+) -> str:
+    """One or two sentences for a prediction set.
 
     Parameters
     ----------
@@ -61,14 +66,31 @@ def describe_set(members: Sequence[str], classes: Sequence[str]) -> str:
         Classes in the prediction set, the most probable first.
     classes
         Every class of the classifier.
+    never_ruled_out
+        Classes that stand in every set, whatever the image shows.
+    most_like
+        The most probable class, said where the set names none.
     """
-    if not members:
-        return "Unlike every class it knows; better to ask a person."
-    if len(members) == len(classes) and len(classes) > 1:
+    told = [name for name in members if name not in never_ruled_out]
+    standing = [name for name in members if name in never_ruled_out]
+    if len(standing) == len(classes):
+        return (
+            "It could be any of the classes: it was checked on too few galaxies to rule one out "
+            "at this confidence."
+        )
+    if len(members) == len(classes) and not standing and len(classes) > 1:
         return "It could be any of the classes; this image does not let it say which."
-    sentence = listed(members)
-    sentence = sentence[0].upper() + sentence[1:]
-    return f"{sentence}." if len(members) == 1 else f"{sentence}; not enough to say which."
+    if told:
+        sentence = listed(told)
+        sentence = sentence[0].upper() + sentence[1:]
+        sentence += "." if len(told) == 1 else "; not enough to say which."
+    else:
+        sentence = "No class is clear enough at this confidence."
+        if most_like is not None:
+            sentence += f" Most like {with_article(most_like)}."
+    if standing:
+        sentence += f" It was checked on too few galaxies to rule out {listed(standing)}."
+    return sentence
 
 
 def describe_probability(value: float) -> str:

@@ -9,6 +9,7 @@ images; `coverage_report` tests that on labelled ones.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import reduce
 from typing import Any, Literal
@@ -57,6 +58,10 @@ class ConformalCalibration:
     ) -> np.ndarray:
         """(m, K) bool: which classes are in the set of each of (m, K) probabilities."""
         return 1 - np.asarray(probabilities, dtype=np.float64) <= self.thresholds(level, kind)
+
+    def never_ruled_out(self, level: float, kind: SetKind = "per-class") -> np.ndarray:
+        """(K,) bool: classes that stand in every set, for want of calibration images."""
+        return np.isinf(self.thresholds(level, kind))
 
 
 def conformal_quantile(scores: np.ndarray, level: float) -> float:
@@ -219,13 +224,43 @@ def _calibration_sizes(
     return [int(count) for count in np.bincount(calibration.labels, minlength=classes)]
 
 
-def set_in_words(names: list[str], classes: int, level: float) -> str:
-    """A prediction set as a person would say it."""
+def set_in_words(
+    names: Sequence[str], classes: int, level: float, never_ruled_out: Sequence[str] = ()
+) -> str:
+    """A prediction set as a person would say it.
+
+    An empty set is no sign of a strange image by itself: of images that are like the calibration
+    ones, those in the lower half of clearness have one at 50 %.
+
+    Parameters
+    ----------
+    names
+        Classes in the set.
+    classes
+        Number of all classes.
+    never_ruled_out
+        Classes that stand in every set, see `ConformalCalibration.never_ruled_out`. The image has
+        no part in their being there, and the words say so.
+    """
     percent = f"{100 * level:g} %"
+    told = [name for name in names if name not in never_ruled_out]
+    standing = [name for name in names if name in never_ruled_out]
+    if len(standing) == classes:
+        return f"any class at {percent}: too few calibration images to rule one out"
+    if standing:
+        verb = "has" if len(standing) == 1 else "have"
+        told_words = _told_in_words(told, percent) if told else f"no other class at {percent}"
+        return (
+            f"{told_words}; {', '.join(standing)} {verb} too few calibration images to be ruled out"
+        )
     if not names:
-        return f"unlike every class at {percent}: no class fits well enough"
+        return f"no class at {percent}: less clear than {percent} of the calibration images"
     if len(names) == classes:
         return f"could be any class at {percent}: the image does not tell"
+    return _told_in_words(told, percent)
+
+
+def _told_in_words(names: Sequence[str], percent: str) -> str:
     if len(names) == 1:
         return f"{names[0]}, at {percent} confidence"
     return f"{', '.join(names[:-1])} or {names[-1]}; not enough to say which at {percent}"

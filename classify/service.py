@@ -7,6 +7,7 @@ numbers everywhere.
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,9 @@ class Prediction:
         Classes that cannot be ruled out at the level; ``None`` where the checkpoint has no
         calibration.
     set_in_words : str or None
+    never_ruled_out : list of str
+        Classes that stand in the set of every image at this level, because too few calibration
+        images are there to rule them out.
     class_record : dict or None
         ``recall``, ``precision`` and their intervals and counts of the predicted class on the
         test side of the training.
@@ -116,6 +120,7 @@ class Prediction:
     probabilities: dict[str, float] = field(default_factory=dict)
     prediction_set: list[str] | None = None
     set_in_words: str | None = None
+    never_ruled_out: list[str] = field(default_factory=list)
     class_record: dict[str, Any] | None = None
     unlike_training: bool | None = None
     distance: float | None = None
@@ -134,6 +139,7 @@ class Prediction:
             "probabilities": self.probabilities,
             "set": self.prediction_set,
             "set_in_words": self.set_in_words,
+            "never_ruled_out": self.never_ruled_out,
             "unlike_training": self.unlike_training,
             "distance": self.distance,
         }
@@ -189,6 +195,12 @@ class ClassifierService:
         """Names of the classes, in the order of the probabilities."""
         return self.classifier.class_names
 
+    @cached_property
+    def training_fingerprints(self) -> frozenset[str]:
+        """Fingerprints of the training images that the checkpoint keeps; none may be kept."""
+        examples = self.reference.examples
+        return frozenset() if examples is None else frozenset(examples.fingerprints().tolist())
+
     @property
     def card(self) -> str:
         """``card.md`` of the checkpoint, empty where there is none."""
@@ -230,12 +242,14 @@ class ClassifierService:
         """Answer for stored pixels (n, C, H, W) of the classifier's size."""
         asked = questions or Questions()
         probabilities, unsettled = self._probabilities(pixels, asked)
-        sets = None
+        sets, standing = None, []
         # The calibration holds answers to single views; averaged ones are another score, for
         # which its thresholds promise nothing.
         averaged = asked.average_symmetries or asked.dropout_samples
         if self.reference.calibration is not None and not averaged:
-            sets = self.reference.calibration.sets(probabilities, asked.level, asked.set_kind)
+            calibration = self.reference.calibration
+            sets = calibration.sets(probabilities, asked.level, asked.set_kind)
+            standing = self._members(calibration.never_ruled_out(asked.level, asked.set_kind))
         nearest = self._nearest(pixels, asked)
         best = probabilities.argmax(axis=1)
         maps = self._evidence(pixels, best) if asked.grad_cam else None
@@ -254,9 +268,12 @@ class ClassifierService:
                     prediction_set=members,
                     set_in_words=None
                     if members is None
-                    else set_in_words(members, len(self.class_names), asked.level),
+                    else set_in_words(members, len(self.class_names), asked.level, standing),
+                    never_ruled_out=standing,
                     class_record=per_class.get(label),
-                    unlike_training=None if nearest is None else bool(nearest.unlike[row]),
+                    unlike_training=None
+                    if nearest is None or nearest.unlike is None
+                    else bool(nearest.unlike[row]),
                     distance=None if nearest is None else float(nearest.distance[row]),
                     neighbours=[] if nearest is None else nearest.named[row],
                     evidence=None if maps is None else maps[row],
@@ -312,7 +329,9 @@ class ClassifierService:
                 ]
                 for values, of_image in zip(distances, rows, strict=True)
             ]
-        return _Nearest(distance, distance > known.threshold, named)
+        # Without held-out images nothing says which distance is a long one.
+        unlike = distance > known.threshold if np.isfinite(known.threshold) else None
+        return _Nearest(distance, unlike, named)
 
     def _members(self, row: np.ndarray) -> list[str]:
         return [name for name, inside in zip(self.class_names, row, strict=True) if inside]
@@ -325,7 +344,7 @@ class ClassifierService:
 @dataclass(frozen=True)
 class _Nearest:
     distance: np.ndarray
-    unlike: np.ndarray
+    unlike: np.ndarray | None
     named: list[list[Neighbour]]
 
 

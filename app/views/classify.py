@@ -206,7 +206,9 @@ def _sentence(answer: Answer) -> str:
     if prediction.prediction_set is None:
         probability = describe_probability(prediction.probabilities[label])
         return f"Most like {with_article(label)} ({probability})."
-    return describe_set(_likely(answer), list(prediction.probabilities))
+    return describe_set(
+        _likely(answer), list(prediction.probabilities), prediction.never_ruled_out, label
+    )
 
 
 def _likely(answer: Answer) -> list[str]:

@@ -40,9 +40,22 @@ def test_prediction_sets_of_every_size() -> None:
     two = "A merger or a spiral; not enough to say which."
     assert describe_set(["merger", "spiral"], classes) == two
     assert "any of the classes" in describe_set(classes, classes)
-    assert "Unlike every class" in describe_set([], classes)
+    nothing = "No class is clear enough at this confidence. Most like a merger."
+    assert describe_set([], classes, (), "merger") == nothing
     four = describe_set(["merger", "spiral", "star"], [*classes, "star"])
     assert four == "A merger, a spiral or a star; not enough to say which."
+
+
+def test_a_class_that_stands_in_every_set_is_not_laid_to_the_image() -> None:
+    """Too few calibration images are the classifier's fault, whatever the galaxy looks like."""
+    classes = ["merger", "spiral", "edge_on"]
+    too_few = "It was checked on too few galaxies to rule out a merger."
+    assert describe_set(["spiral", "merger"], classes, ["merger"]) == f"A spiral. {too_few}"
+    alone = describe_set(["merger"], classes, ["merger"], "spiral")
+    assert alone.startswith("No class is clear enough")
+    assert alone.endswith(too_few)
+    assert "this image does not let it say" not in describe_set(classes, classes, classes)
+    assert "too few galaxies" in describe_set(classes, classes, classes)
 
 
 def test_probabilities_claim_no_certainty_they_do_not_have() -> None:

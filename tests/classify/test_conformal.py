@@ -162,7 +162,7 @@ def test_a_level_outside_0_to_1_is_refused() -> None:
 @pytest.mark.parametrize(
     ("names", "words"),
     [
-        ([], "unlike every class at 90 %"),
+        ([], "no class at 90 %: less clear than 90 % of the calibration images"),
         (["merger"], "merger, at 90 % confidence"),
         (["merger", "spiral"], "merger or spiral; not enough to say which"),
         (["merger", "spiral", "edge_on"], "could be any class"),
@@ -170,3 +170,26 @@ def test_a_level_outside_0_to_1_is_refused() -> None:
 )
 def test_sets_in_words(names: list[str], words: str) -> None:
     assert words in set_in_words(names, 3, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        (["merger"], "no other class at 90 %; merger has too few calibration images to be ruled"),
+        (["merger", "spiral"], "spiral, at 90 % confidence; merger has too few"),
+    ],
+)
+def test_a_class_that_stands_in_every_set_is_not_laid_to_the_image(
+    names: list[str], words: str
+) -> None:
+    """What is there for want of calibration images says nothing about this image."""
+    assert words in set_in_words(names, 3, 0.9, ["merger"])
+    every = set_in_words(["a", "b"], 2, 0.9, ["a", "b"])
+    assert every == "any class at 90 %: too few calibration images to rule one out"
+
+
+def test_the_classes_that_stand_in_every_set_are_those_with_too_few_images() -> None:
+    labels = np.repeat([0, 1], [9, 8])
+    calibration = ConformalCalibration(np.full((17, 2), 0.5), labels)
+    assert calibration.never_ruled_out(0.9).tolist() == [False, True]
+    assert calibration.never_ruled_out(0.9, "marginal").tolist() == [False, False]

@@ -27,8 +27,20 @@ the other cores are not idle: they decode uploads and draw pages."""
 def use(config: ClassifyAppConfig) -> None:
     """Serve these choices from now on; forgets what was loaded for others."""
     _choices[:] = [config]
-    for loader in (_load_classifier, _load_examples, _load_generator, _load_samples):
+    for loader in (
+        _load_classifier, _load_examples, _load_generator, _load_samples, _load_card, _load_figures
+    ):  # fmt: skip
         loader.cache_clear()
+
+
+def load_all() -> None:
+    """Read all that a visit needs of the checkpoint's folder.
+
+    It may be trained anew or removed while it is served, and what is read later would belong to
+    another network: rows of nearest images, for one, would be those of other pictures.
+    """
+    for read in (classifier, examples, samples, card, figures):
+        read()
 
 
 def choices() -> ClassifyAppConfig:
@@ -66,6 +78,18 @@ def examples() -> "ImageSet | None":
     """The training images that the checkpoint keeps, in memory: every explanation reads some."""
     with _loading:
         return _load_examples(choices().checkpoint, choices().device)
+
+
+def card() -> str:
+    """The card of the checkpoint in Markdown, empty where there is none."""
+    with _loading:
+        return _load_card(choices().checkpoint, choices().device)
+
+
+def figures() -> tuple[tuple[str, bytes], ...]:
+    """Names (without the ending) and bytes of the pictures that training left."""
+    with _loading:
+        return _load_figures(choices().checkpoint)
 
 
 def sample_files(folder: Path) -> list[Path]:
@@ -107,4 +131,16 @@ def _load_generator(checkpoint: Path, device: str) -> "LoadedGenerator":
 def _load_samples(checkpoint: Path) -> "ImageSet | None":
     from classify.samples import read_samples
 
-    return read_samples(checkpoint)
+    kept = read_samples(checkpoint)
+    return None if kept is None else kept.in_memory()
+
+
+@cache
+def _load_card(checkpoint: Path, device: str) -> str:
+    return _load_classifier(checkpoint, device).card
+
+
+@cache
+def _load_figures(checkpoint: Path) -> tuple[tuple[str, bytes], ...]:
+    paths = sorted((checkpoint / "plots").glob("*.png"))
+    return tuple((path.stem, path.read_bytes()) for path in paths)

@@ -16,7 +16,7 @@ import uvicorn
 from app import served
 from app.cli import ClassifyAppConfig
 from app.endpoint import create_endpoint, endpoint_paths
-from classify.tabular.checkpoint_kind import is_joint_checkpoint
+from classify.tabular.checkpoint_kind import is_joint_checkpoint, is_table_checkpoint
 from galaxies.device import choose_device
 from galaxies.errors import InputError
 
@@ -41,7 +41,16 @@ def serve(config: ClassifyAppConfig) -> None:
                 f"{config.checkpoint} sees features beside each image, which an upload has not; "
                 "ask it with classify-predict"
             )
-        served.classifier()  # before the first visitor, and so that a damaged one is said now
+        if is_table_checkpoint(config.checkpoint):
+            raise InputError(
+                f"{config.checkpoint} takes rows of a table, and an upload is an image; ask it "
+                "with classify-predict"
+            )
+        # Before the first visitor, and so that a damaged one is said now.
+        if config.api_only:
+            served.classifier()
+        else:
+            served.load_all()
         application = create_application(config, port)
         # Streamlit collects garbage after each run of the page; what was loaded for good need not
         # be looked through again (200 ms of each visit).

@@ -1,7 +1,6 @@
 """The page About: what the classifier is, what it learnt from, and where it fails."""
 
 import re
-from pathlib import Path
 
 import streamlit as st
 
@@ -19,7 +18,6 @@ _FIGURES = {
 
 def show() -> None:
     """Draw the page."""
-    checkpoint = served.choices().checkpoint
     st.title("About this classifier")
     classes = [readable(name) for name in served.classifier().class_names]
     st.markdown(
@@ -27,16 +25,15 @@ def show() -> None:
         "them, even an image of something else; look for the note that an image is *unlike the "
         "training images*."
     )
-    card = checkpoint / "card.md"
-    if card.is_file():
-        text = _YAML_HEAD.sub("", card.read_text(encoding="utf-8"))
+    if card := served.card():
+        text = _YAML_HEAD.sub("", card)
         st.markdown(_one_heading_lower(text))
         st.download_button("Download this card", text, "card.md", "text/markdown")
     else:
         st.info("This checkpoint has no card; classify-train writes one.")
-    for path in sorted((checkpoint / "plots").glob("*.png"), key=_place_of):
-        st.subheader(_title_of(path))
-        st.image(str(path), alt=_title_of(path))
+    for name, content in sorted(served.figures(), key=lambda figure: _place_of(figure[0])):
+        st.subheader(_title_of(name))
+        st.image(content, alt=_title_of(name))
 
 
 def _one_heading_lower(markdown: str) -> str:
@@ -44,12 +41,12 @@ def _one_heading_lower(markdown: str) -> str:
     return re.sub(r"^(#+ )", r"#\1", markdown, flags=re.MULTILINE)
 
 
-def _title_of(path: Path) -> str:
-    known = next((title for key, title in _FIGURES.items() if key in path.stem), None)
-    return known or readable(path.stem).capitalize()
+def _title_of(name: str) -> str:
+    known = next((title for key, title in _FIGURES.items() if key in name), None)
+    return known or readable(name).capitalize()
 
 
-def _place_of(path: Path) -> tuple[int, str]:
+def _place_of(name: str) -> tuple[int, str]:
     """Figures in the order of `_FIGURES`, others after them."""
     keys = list(_FIGURES)
-    return next((keys.index(key) for key in keys if key in path.stem), len(keys)), path.stem
+    return next((keys.index(key) for key in keys if key in name), len(keys)), name

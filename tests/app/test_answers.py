@@ -1,17 +1,22 @@
 """One road from files to answers: the same numbers everywhere, and an answer for every file."""
 
 import csv
+import dataclasses
 import io
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
 from strange_files import strange_files
 
+from app import served, serving
 from app.answers import answer_files, answer_samples, as_csv, explain, nearest_real
+from app.cli import ClassifyAppConfig
 from app.uploads import Limits
 from galaxies.image_set import ImageSet
 
@@ -147,3 +152,19 @@ def test_limits_bound_one_request(
     serve()
     answers = answer_files(galaxy_files, LEVEL, Limits(files=2))
     assert [bool(answer.error) for answer in answers] == [False, False, True]
+
+
+def test_a_checkpoint_removed_while_it_is_served_answers_on(
+    checkpoint: Path, galaxy_files: list[tuple[str, bytes]], tmp_path: Path
+) -> None:
+    """What was loaded at the start is all that a visit needs, so nothing mixes old with new."""
+    own = tmp_path / "own"
+    shutil.copytree(checkpoint, own)
+    config = ClassifyAppConfig(checkpoint=own)
+    with mock.patch("app.serving._AnnouncedServer"):  # everything but listening to visitors
+        serving.serve(dataclasses.replace(config, port=0))
+    shutil.rmtree(own)
+    (answer,) = answer_files(galaxy_files[:1], LEVEL)
+    assert explain(answer, LEVEL).similar
+    assert answer_samples(LEVEL)
+    assert served.card().startswith("---")

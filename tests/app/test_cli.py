@@ -91,3 +91,10 @@ def test_the_endpoint_beside_the_page_answers_to_its_own_name_only(
 def test_serving_the_endpoint_loads_no_plots(run_without_loading: Callable[..., str]) -> None:
     code = "import app.endpoint, app.served, app.answers"
     run_without_loading(code, "streamlit", "matplotlib", "classify.train_command")
+
+
+def test_a_classifier_of_tables_is_named_as_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "config.json").write_text('{"kind": "table-classifier"}')
+    assert "takes rows of a table" in complaint(capsys, tmp_path, "--port", 0)

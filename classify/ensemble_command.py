@@ -13,6 +13,7 @@ from classify.reference import make_reference
 from classify.train import ClassifyTrain
 from classify.validation_parts import hold_out_calibration
 from galaxies.atomic import whole_folder
+from galaxies.command_line import warn
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 
@@ -29,6 +30,9 @@ def make_ensemble(
         another part of the validation split: then it may have seen what it is tested on, or what
         the ensemble is calibrated on.
     """
+    folders = [folder.resolve() for folder in config.ensemble]
+    if len(set(folders)) < len(folders):
+        warn("--ensemble names a checkpoint twice; a copy adds nothing but weight")
     members = tuple(load_classifier(folder, device) for folder in config.ensemble)
     expected = training_fingerprint(image_set)
     for folder, member in zip(config.ensemble, members, strict=True):

@@ -80,7 +80,7 @@ def list_items(
         elif path.suffix.lower() in (*HDF5_ENDINGS, ".npz"):
             items += _of_set(path, reader, side, labelled)
         elif is_image_file(path.name) or is_fits_file(path.name):
-            items.append(Item(str(path), path.parent.name, path=path))
+            items.append(Item(str(path), path.absolute().parent.name, path=path))
         else:
             raise InputError(f"{path} is neither an image, a FITS file nor a set")
     return items
@@ -96,14 +96,27 @@ def read_batches(items: list[Item], reader: ImageReader, batch_size: int) -> Ite
                 together = list(run)
                 image_set = together[0].image_set
                 if image_set is not None:
-                    rows = np.array([item.row for item in together])
-                    read += list(image_set.read(rows))
+                    read += _read_rows(image_set, np.array([item.row for item in together]))
                 else:
                     read += list(pool.map(lambda item: _read_file(item, reader), together))
             good = [(i, r) for i, r in zip(part, read, strict=True) if isinstance(r, torch.Tensor)]
             bad = [(i, r) for i, r in zip(part, read, strict=True) if isinstance(r, str)]
             pixels = torch.stack([r for _, r in good]) if good else torch.zeros(0)
             yield Batch([item for item, _ in good], pixels, bad)
+
+
+def _read_rows(image_set: ImageSet, rows: np.ndarray) -> list[torch.Tensor | str]:
+    """Rows of a set, at once; one by one where some cannot be used (flux that is NaN)."""
+    try:
+        return list(image_set.read(rows))
+    except InputError:
+        read: list[torch.Tensor | str] = []
+        for row in rows:
+            try:
+                read.append(image_set.read(row[None])[0])
+            except InputError as error:
+                read.append(str(error))
+        return read
 
 
 def _read_file(item: Item, reader: ImageReader) -> torch.Tensor | str:
@@ -147,10 +160,13 @@ def _of_set(path: Path, reader: ImageReader, side: str, labelled: bool) -> list[
     image_set = open_set(path, labelled=labelled)
     expected = (reader.channels, reader.size, reader.size)
     if image_set.shape != expected:
+        advice = f"; pack the set anew with --size {reader.size}"
+        if image_set.channels != reader.channels:
+            advice = "; its bands are not those that were learnt"
         raise InputError(
             f"{path} holds images of {image_set.size}x{image_set.size} with "
             f"{image_set.channels} channels; this classifier takes {reader.size}x{reader.size} "
-            f"with {reader.channels}; pack the set anew with --size {reader.size}"
+            f"with {reader.channels}{advice}"
         )
     if (image_set.stretch is not None) != reader.takes_flux:
         raise InputError(f"{path} and the classifier differ: one holds flux, the other uint8")

@@ -15,7 +15,13 @@ from classify.fits_files import FitsReading
 from classify.inputs import Batch, Item, list_items, read_batches
 from classify.metrics import evaluate, table
 from classify.predict import ClassifyPredict
-from classify.service import ClassifierService, Prediction, Questions, load_service
+from classify.service import (
+    ClassifierService,
+    Prediction,
+    Questions,
+    as_image_set,
+    load_service,
+)
 from classify.tabular.checkpoint_kind import is_joint_checkpoint, is_table_checkpoint
 from galaxies.atomic import refuse_existing, whole_file, whole_folder
 from galaxies.command_line import print_json, warn
@@ -47,6 +53,8 @@ def classify_predict(config: ClassifyPredict) -> None:
     if config.grad_cam is not None:
         refuse_existing(config.grad_cam, overwrite=config.overwrite, marks=GRAD_CAM_MARKS)
     service, items = open_service_and_items(config)
+    if config.evaluate:
+        _refuse_foreign_labels(items, service.class_names)
     averaged = config.average_symmetries or config.dropout_samples
     if averaged and service.reference.calibration is not None:
         warn("no prediction sets: the checkpoint is calibrated for single views, not for averages")
@@ -70,7 +78,7 @@ def classify_predict(config: ClassifyPredict) -> None:
     else:
         for answer in answers:
             print(_line(answer))
-    if config.evaluate:
+    if config.evaluate and answers:
         _evaluate(config, service, answers, labels)
 
 
@@ -116,11 +124,15 @@ def open_service_and_items(config: ClassifyPredict) -> tuple[ClassifierService, 
 
 @dataclass(frozen=True)
 class AnsweredBatch:
-    """The answers for one batch, the labels of its images, and why others could not be used."""
+    """The answers for one batch, the labels of its images, and why others could not be used.
+
+    With ``--evaluate`` also how many of them the checkpoint knows as its training images.
+    """
 
     answers: list[Prediction]
     labels: list[str | None]
     bad: list[str]
+    learnt: int = 0
 
 
 def answered_batches(
@@ -150,7 +162,11 @@ def answered_batches(
                 answers = [dataclasses.replace(answer, evidence=None) for answer in answers]
         done += len(answers)
         labels = [item.label for item in batch.items]
-        yield AnsweredBatch(answers, labels, [reason for _, reason in batch.bad])
+        learnt = 0
+        if config.evaluate and batch.items:
+            prints = as_image_set(batch.pixels, service).fingerprints().tolist()
+            learnt = sum(name in service.training_fingerprints for name in prints)
+        yield AnsweredBatch(answers, labels, [reason for _, reason in batch.bad], learnt)
 
 
 def write_table(
@@ -158,15 +174,17 @@ def write_table(
 ) -> None:
     """Write id, class, probabilities, set and flags as CSV or Parquet."""
     rows = [answer.as_row(class_names) for answer in answers]
+    # A shard may hold no image; its table still has its header.
+    header = list(Prediction("").as_row(class_names))
     with whole_file(path, overwrite=overwrite) as temporary:
         if path.suffix.lower() == ".parquet":
             import pyarrow
             import pyarrow.parquet
 
-            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), temporary)
+            columns = {name: [row[name] for row in rows] for name in header}
+            pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
             return
         with temporary.open("w", newline="", encoding="utf-8") as file:
-            header = list(rows[0]) if rows else ["id"]
             writer = csv.DictWriter(file, header)
             writer.writeheader()
             writer.writerows(rows)
@@ -178,11 +196,16 @@ def _gather(
     answers: list[Prediction] = []
     labels: list[str | None] = []
     bad: list[str] = []
+    learnt = 0
+    if not count:
+        warn(f"shard {config.shard} holds no image: there are fewer images than shards")
+        return answers, labels
     with tqdm(total=count, desc="classify-predict", unit="image", leave=False) as bar:
         for batch in batches:
             answers += batch.answers
             labels += batch.labels
             bad += batch.bad
+            learnt += batch.learnt
             bar.update(len(batch.answers) + len(batch.bad))
     if bad and not config.skip_bad:
         raise InputError(
@@ -193,6 +216,12 @@ def _gather(
         warn(f"left out {len(bad)} of {count} images: " + "; ".join(bad))
     if not answers:
         raise InputError("no image is left to predict")
+    if learnt:
+        warn(
+            f"at least {learnt} of the {len(answers)} images are training images of "
+            f"{config.checkpoint}: what --evaluate reports of them says nothing about new images "
+            "(of a set with a split, take --side test)"
+        )
     return answers, labels
 
 
@@ -220,6 +249,16 @@ def _stretch_of(service: ClassifierService) -> Stretch | None:
     return member.normalisation.stretch
 
 
+def _refuse_foreign_labels(items: list[Item], names: tuple[str, ...]) -> None:
+    """Before anything is computed or written."""
+    foreign = sorted({str(item.label) for item in items if item.label not in names})
+    if foreign:
+        raise InputError(
+            f"--evaluate: these labels are not classes of the checkpoint: {', '.join(foreign)}; "
+            f"its classes are {', '.join(names)}"
+        )
+
+
 def _evaluate(
     config: ClassifyPredict,
     service: ClassifierService,
@@ -230,12 +269,6 @@ def _evaluate(
     import sys
 
     names = service.class_names
-    foreign = sorted({str(label) for label in labels if label not in names})
-    if foreign:
-        raise InputError(
-            f"--evaluate: these labels are not classes of the checkpoint: {', '.join(foreign)}; "
-            f"its classes are {', '.join(names)}"
-        )
     truth = np.array([names.index(str(label)) for label in labels])
     probabilities = np.array([[a.probabilities[name] for name in names] for a in answers])
     stream = sys.stderr if config.json else sys.stdout

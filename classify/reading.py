@@ -72,7 +72,16 @@ class ImageReader:
             channels=self.channels,
             scale_16_bit=self.scale_16_bit,
         )
-        pixels = decode_image(source, name, decoding)
+        try:
+            pixels = decode_image(source, name, decoding)
+        except BadImageError as error:
+            # What is scaled was settled when the training set was packed, by a flag of that.
+            before, advice, _ = str(error).partition("; pass --scale-16-bit")
+            if not advice:
+                raise
+            raise BadImageError(
+                f"{before}; this classifier was trained on 8-bit images, so convert it to 8 bits"
+            ) from None
         return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
     def _from_array(self, array: np.ndarray, name: str) -> torch.Tensor:

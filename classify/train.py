@@ -73,8 +73,8 @@ class ClassifyTrain(TrainingConfig):
             raise InputError(f"--combine must be mean or stack, got {self.combine}")
         if not 0 <= self.calibration_share < 1:
             raise InputError(f"--calibration-share must be in [0, 1), got {self.calibration_share}")
-        if self.examples < 0:
-            raise InputError(f"--examples must not be negative, got {self.examples}")
+        if self.examples < 0 or self.examples == 1:
+            raise InputError(f"--examples must be 0 or at least 2, got {self.examples}")
         if self.ensemble and (self.synthetic is not None or self.resume):
             raise InputError(
                 "--ensemble joins trained checkpoints; leave out --synthetic, --resume"

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from classify.calibration import fit_temperature
@@ -17,6 +18,7 @@ from classify.networks.registry import NetworkSpecification, build, describe
 from classify.reference import make_reference
 from classify.resume import STATE
 from classify.synthetic import align_classes, refuse_leaking
+from classify.tabular.options import TABLE_MODELS, TableOptions
 from classify.train import ClassifyTrain
 from classify.training import train_classifier
 from classify.training_config import TrainingConfig
@@ -42,12 +44,15 @@ def classify_train(config: ClassifyTrain, named: Sequence[str] = ()) -> None:
     if config.list_models:
         for name, words in describe():
             print(f"{name:<20} {words}")
+        for name, words in TABLE_MODELS.items():
+            print(f"{name:<20} for tables: {words}")
         return
     if is_table_file(config.data):
         from classify.tabular.train_command import classify_train_table
 
         classify_train_table(config, named)
         return
+    _refuse_flags_of_tables(config, named)
     if config.dry_run:
         _dry_run(config)
         return
@@ -70,6 +75,25 @@ def classify_train(config: ClassifyTrain, named: Sequence[str] = ()) -> None:
     synthetic = open_synthetic(config, image_set)
     with folder_lock(work_folder(out)):
         _train_in(config, out, image_set, synthetic, device)
+
+
+def _refuse_flags_of_tables(config: ClassifyTrain, named: Sequence[str]) -> None:
+    """Refuse what would change nothing: --epochs, for one, is not how long images are trained."""
+    if config.model in TABLE_MODELS:
+        raise InputError(
+            f"--model {config.model} takes a table of photometry, and --data {config.data} is a "
+            "set of images; --list-models names the networks"
+        )
+    unset = TableOptions()
+    given = [
+        field.name
+        for field in dataclasses.fields(unset)
+        if field.name in named or getattr(config.table, field.name) != getattr(unset, field.name)
+    ]
+    if given:
+        flags = ", ".join("--" + name.replace("_", "-") for name in given)
+        instead = "; --steps says how long images are trained" if "epochs" in given else ""
+        raise InputError(f"{flags}: for tables only, and {config.data} is a set of images{instead}")
 
 
 def open_data(config: ClassifyTrain) -> ImageSet:
@@ -103,6 +127,11 @@ def _train_in(
 ) -> None:
     state_folder = work_folder(out)
     if not config.resume:
+        if (state_folder / STATE).is_file() and not config.overwrite:
+            raise InputError(
+                f"an interrupted run of {out} is kept in {state_folder}: --resume continues it, "
+                "--overwrite starts anew"
+            )
         (state_folder / STATE).unlink(missing_ok=True)
     elif not (state_folder / STATE).is_file():
         raise InputError(
@@ -111,10 +140,9 @@ def _train_in(
             else f"there is no interrupted run of {out} to resume; leave out --resume"
         )
     image_set.side("test")  # where there is none, say so before the training
-    train = image_set.side("train")
-    chooser, calibration = hold_out_calibration(
-        image_set.side("validation"), config.calibration_share
-    )
+    train, validation = image_set.side("train"), image_set.side("validation")
+    _warn_of_absent_classes(train, validation, synthetic, config)
+    chooser, calibration = hold_out_calibration(validation, config.calibration_share)
     started = time.perf_counter()
     try:
         classifier = train_classifier(
@@ -148,6 +176,32 @@ def _train_in(
     # The lock is held until the block above this function ends, so nobody else is in here.
     shutil.rmtree(state_folder, ignore_errors=True)
     report(config, out, classifier, metrics, coverage)
+
+
+def _warn_of_absent_classes(
+    train: ImageSet, validation: ImageSet, synthetic: ImageSet | None, config: ClassifyTrain
+) -> None:
+    """Name the classes that cannot be learnt, and those that have no say in what is kept."""
+    learnt = train.counts() + (0 if synthetic is None else synthetic.counts())
+    if unlearnt := _names_without(learnt, train):
+        warn(
+            f"no training image of {unlearnt}: the classifier can never find that; split the set "
+            "anew, or leave it out with --leave-out"
+        )
+    if unheard := _names_without(validation.counts(), train):
+        warn(
+            f"no validation image of {unheard}: it has no part in choosing the weights"
+            + (
+                ", and prediction sets per class can never rule it out"
+                if config.calibration_share
+                else ""
+            )
+        )
+
+
+def _names_without(counts: np.ndarray, image_set: ImageSet) -> str:
+    names = zip(image_set.class_names, counts, strict=True)
+    return ", ".join(name for name, count in names if not count)
 
 
 def _dry_run(config: ClassifyTrain) -> None:

@@ -132,6 +132,30 @@ def warn_of_short_trainings(laboratory: Division, keep: int | None = None) -> No
         )
 
 
+def note_of_twin(laboratory: Laboratory, arms: Sequence[Arm], *, limited: bool) -> list[str]:
+    """What a mirror twin of the class does to arms without, or with fewer, real images of it.
+
+    Parameters
+    ----------
+    limited
+        Whether real images of the class are held back.
+    """
+    index, names = laboratory.setting.class_index, laboratory.items.class_names
+    permutation = laboratory.mirror_permutation
+    twin = permutation[index] if permutation else index
+    alone = [arm.name for arm in arms if arm.added is not None and arm.added.instead]
+    if twin == index or not (limited or alone) or not (laboratory.items.labels == twin).any():
+        return []
+    consequences = [
+        *(["the number of real images is less limited than it seems"] if limited else []),
+        *([f"{alone[0]} does not learn from generated images alone"] if alone else []),
+    ]
+    return [
+        f"{names[index]} has a mirror twin, {names[twin]}, and arms with symmetries (balanced is "
+        f"one) take its mirrored images for {names[index]}: {' and '.join(consequences)}."
+    ]
+
+
 def refuse_missing_algorithms(laboratory: Division, arms: Sequence[Arm]) -> None:
     """Refuse an algorithm whose package is not installed."""
     for name in {_model(arm, laboratory) for arm in arms} & set(algorithms.CLASSICAL):

@@ -4,10 +4,12 @@ Workers need this package, and on a shared file system the checkpoints of ``--ga
 generators are trained per fold or generated images are filtered, the results folder.
 """
 
+import contextlib
 import dataclasses
 import functools
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +78,13 @@ def run_on_dask(
     Raises
     ------
     InputError
-        If dask is not installed, nothing answers at the address, or there is no worker.
+        If dask is not installed, nothing answers at the address, there is no worker, or the
+        cluster loses a training.
     """
     client, threads = connect_to_dask(address)
     from distributed import as_completed
 
-    with client:
+    with client, _losses_in_words(address):
         images = client.scatter(
             (laboratory.image_set, laboratory.units), broadcast=True, hash=False
         )
@@ -125,6 +128,22 @@ def run_on_dask(
             for _, claim in claims.values():
                 if claim is not None:
                     claim.__exit__(None, None, None)
+
+
+@contextlib.contextmanager
+def _losses_in_words(address: str) -> Iterator[None]:
+    """What to do where workers or the scheduler died, as `InputError`."""
+    from distributed import KilledWorker
+    from distributed.comm.core import CommClosedError
+
+    try:
+        yield
+    except (KilledWorker, CommClosedError, CancelledError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"the Dask cluster at {address} lost a training ({reason}); the same command goes on "
+            "where it was, with more memory for each worker if that was short"
+        ) from None
 
 
 _opened: dict[tuple[str, str], Laboratory] = {}

@@ -13,6 +13,7 @@ import numpy as np
 from classify.experiment.analysis import analyse
 from classify.experiment.arms import Arm, ArmVocabulary, parse_arms
 from classify.experiment.checks import (
+    note_of_twin,
     refuse_missing_algorithms,
     refuse_sizes,
     refuse_small,
@@ -37,6 +38,7 @@ from classify.experiment.screening import (
     RATE_OF,
     SAME_TRAINING,
     earlier_points,
+    identity_of,
     in_words,
     predict,
 )
@@ -122,7 +124,8 @@ def run(
     notes = opened.notes
     if isinstance(laboratory, Laboratory):
         ready, doubts = ready_sources(config, laboratory, arms, keeps)
-        notes = [*notes, *doubts]
+        limited = bool(config.keep or config.real_count_values())
+        notes = [*notes, *doubts, *note_of_twin(laboratory, arms, limited=limited)]
     _prepare_folder(folder, config)
     _save_array(folder / UNITS_FILE, laboratory.units)
     store = UnitStore(folder)
@@ -234,7 +237,8 @@ def _screen(
     }
     points = earlier_points(folders, laboratory.class_name, settings, quality)
     for point in quality["points"]:
-        point["predicted"] = predict(points, point["measures"])
+        others = [other for other in points if identity_of(other) != identity_of(point)]
+        point["predicted"] = predict(others, point["measures"])
     if config.json:
         print_json(quality)
     else:
@@ -245,7 +249,7 @@ def _screen(
                 if value is not None
             )
             print(f"{point['name']}: {shown}")
-            print(in_words(point["name"], point["predicted"]))
+            print(in_words(point["name"], point["predicted"], config.measure))
     return quality
 
 
@@ -309,7 +313,8 @@ def _prepare_folder(folder: Path, config: ExperimentConfig) -> None:
     elif folder.exists() and not path.is_file() and any(folder.iterdir()) and not config.overwrite:
         raise InputError(f"{folder} exists and is no experiment; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    write_text(path, json.dumps(wanted, indent=1) + "\n")
+    if not (config.screen and path.is_file()):  # the flags there are those of the results
+        write_text(path, json.dumps(wanted, indent=1) + "\n")
 
 
 def _flags(stored: dict[str, Any]) -> dict[str, Any]:

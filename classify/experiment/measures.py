@@ -37,6 +37,11 @@ OVERALL_MEASURES: dict[str, str] = {
 }
 
 
+def gain_in_words(measure: str) -> str:
+    """What a difference in a measure of the verdict is a change of, in short."""
+    return "average precision" if measure == "average_precision" else "recall"
+
+
 @dataclass(frozen=True)
 class OperatingPoints:
     """The rates at which classifiers are matched."""

@@ -33,9 +33,14 @@ def protocol_text(results: dict[str, Any]) -> str:
             f"{results['class']} (of {sum(counts['train'])}, {sum(counts['validation'])} and "
             f"{sum(counts['test'])} in all)."
         )
-        if generated and not of_table and not results["notes"]:
+        doubtful = any(
+            note.startswith("Leak allowed") or "never saw the" in note for note in results["notes"]
+        )
+        if generated and not of_table and not doubtful:
+            several = len(results["sources"]) > 1
             where += (
-                " The generator saw training images only; this was checked by image fingerprints."
+                f" The generator{'s' * several} saw training images only; this was checked by "
+                "image fingerprints."
             )
     if own_generators:
         where += (

@@ -17,6 +17,7 @@ from scipy import stats
 from classify.determinism import numpy_generator_for
 from classify.experiment.comparison import compare, compare_in_fold
 from classify.experiment.laboratory import Laboratory
+from classify.experiment.measures import gain_in_words
 from classify.experiment.planner import GeneratorSource
 from classify.experiment.record import ArmRecord, ExperimentRecord
 from classify.experiment.scoring import ALL, Scores
@@ -94,7 +95,8 @@ def measure_quality(
         measures = measures_of(laboratory, extractor, source, fold, keep)
         label = f"fold {fold}" if laboratory.setting.folds else name
         points.append(
-            {"name": label, "generator": name, "fold": fold, "measures": measures,
+            {"name": label, "generator": name, "fold": fold, "sha256": source.sha256,
+             "training": _training_of(source.path), "measures": measures,
              "gain": None, "interval": None, "arm": None}
         )  # fmt: skip
     quality = {
@@ -111,14 +113,25 @@ def related_to_gains(
     points: list[dict[str, Any]], folder: Path, record: ExperimentRecord | None
 ) -> dict[str, Any]:
     """``points`` with the gains under the record's measure, and which quality went with them."""
+    gain = "recall"
     if record is not None:
         _add_gains(points, folder, record)
-    relations = [
-        {"measure": name, "words": words, **rank_correlation(_column(points, name), _gains(points))}
+        gain = gain_in_words(record.settings["measure"])
+    counted = _each_once(points)
+    relations: list[dict[str, Any]] = [
+        {
+            "measure": name,
+            "words": words,
+            **rank_correlation(_column(counted, name), _gains(counted)),
+        }
         for name, words in MEASURE_WORDS.items()
         if any(point["measures"].get(name) is not None for point in points)
     ]
-    return {"points": points, "relations": relations, "sentence": _sentence(points, relations)}
+    adjusted = holm_adjusted([math.nan if r["p"] is None else r["p"] for r in relations])
+    for relation, p in zip(relations, adjusted.tolist(), strict=True):
+        relation["p_holm"] = None if math.isnan(p) else p
+    sentence = _sentence(counted, relations, gain)
+    return {"points": points, "relations": relations, "sentence": sentence}
 
 
 def refuse_features(features: str, weights: Path | None, laboratory: Laboratory) -> None:
@@ -303,7 +316,23 @@ def _arm_of(record: ExperimentRecord, generator: str, instead: bool = False) -> 
         and ALL in arm.units
         and (("only" in arm.name.split("+")) if instead else arm.plain_dose)
     ]
-    return min(own, key=lambda arm: abs(arm.dose - 1), default=None)
+    # The arm with the fewest parts: the CAS of filtered images is another one.
+    return min(own, key=lambda arm: (abs(arm.dose - 1), arm.name.count("+")), default=None)
+
+
+def _training_of(path: str) -> str:
+    """The run that a generator comes from: its snapshots share one training."""
+    from gan.checkpoint import run_and_step
+
+    return str(run_and_step(Path(path))[0])
+
+
+def _each_once(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Without generators that were given twice; those of older results are not told apart."""
+    found: dict[str, dict[str, Any]] = {}
+    for place, point in enumerate(points):
+        found.setdefault(point.get("sha256") or str(place), point)
+    return list(found.values())
 
 
 def _column(points: list[dict[str, Any]], name: str) -> list[float | None]:
@@ -314,23 +343,41 @@ def _gains(points: list[dict[str, Any]]) -> list[float | None]:
     return [point["gain"] for point in points]
 
 
-def _sentence(points: list[dict[str, Any]], relations: list[dict[str, Any]]) -> str:
+def _sentence(points: list[dict[str, Any]], relations: list[dict[str, Any]], gain: str) -> str:
     known = [r for r in relations if r["correlation"] is not None]
+    count = sum(point["gain"] is not None for point in points)
+    if not known and count >= CORRELATED_FROM:
+        return (
+            f"{count} generators with equal gains or equal measures: nothing to rank, so nothing "
+            f"is said of which measure predicts the change in {gain}."
+        )
     if not known:
         return (
-            f"{len(points)} generator{'s' if len(points) != 1 else ''}: at least "
-            f"{CORRELATED_FROM} are needed to ask which measure predicts the change in recall."
+            f"{count} generator{'s' if count != 1 else ''} with a known change in {gain}: at least "
+            f"{CORRELATED_FROM} are needed to ask which measure predicts it."
         )
-    adjusted = holm_adjusted([r["p"] for r in known])
-    best, p = min(zip(known, adjusted, strict=True), key=lambda pair: pair[1])
+    best = min(known, key=lambda r: (r["p_holm"], r["p"], -abs(r["correlation"])))
+    p = best["p_holm"]
     found = (
-        f"{best['words']} goes furthest with the change in recall (rank correlation "
+        f"{best['words']} goes furthest with the change in {gain} (rank correlation "
         f"{best['correlation']:.2f}, 95 % interval {best['interval'][0]:.2f} to "
         f"{best['interval'][1]:.2f}, p {p:.3f} by Holm over {len(known)} measures)"
     )
-    if p > 0.05:
-        return f"Over {len(points)} generators no measure is shown to predict recall; {found}."
-    return f"Over {len(points)} generators {found}."
+    found = f"no measure is shown to predict {gain}; {found}" if p > 0.05 else found
+    return f"Over {best['count']} generators {found}.{_dependence(points)}"
+
+
+def _dependence(points: list[dict[str, Any]]) -> str:
+    """What p and interval take for granted, where it does not hold."""
+    trainings = [point.get("training") for point in points if point["gain"] is not None]
+    if None in trainings or len(set(trainings)) == len(trainings):
+        return ""
+    count = len(set(trainings))
+    return (
+        f" They come from {count} training{'s' if count > 1 else ''} only: snapshots of one "
+        "training are not independent, so interval and p promise more than they hold, and say "
+        "nothing of generators that are trained otherwise."
+    )
 
 
 def _flat(images: ImageSet) -> torch.Tensor:

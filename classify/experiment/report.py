@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from classify.experiment.curves import learning_sentences
 from classify.experiment.figures import Series, chart, legend, strip
-from classify.experiment.measures import MEASURES
+from classify.experiment.measures import MEASURES, gain_in_words
 from classify.experiment.paper import protocol_text
 from classify.experiment.verdict import in_points, interval_in_points
 from galaxies.atomic import write_text
@@ -66,6 +66,7 @@ def write_report(folder: Path, results: dict[str, Any]) -> Path:
         learnt=learning_sentences(results["learning_curve"], results["rule"]["smallest_effect"]),
         protocol=protocol_text(results),
         measures=MEASURES,
+        gain=gain_in_words(results["measure"]),
     )
     write_text(folder / REPORT, page)
     return folder / REPORT
@@ -166,15 +167,17 @@ def _forest(results: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _dose_chart(results: dict[str, Any]) -> Markup | None:
-    measure = results["measure"]
+    measure, gain = results["measure"], gain_in_words(results["measure"])
     groups: dict[str, list[dict[str, Any]]] = {}
     for point in results["dose_response"]:
         if point[measure] is not None:
             name = " ".join(part for part in (point["kind"], point["generator"]) if part)
             groups.setdefault(f"{name} on {point['baseline']}", []).append(point)
-    if sum(len(points) for points in groups.values()) < 2:
-        return None
     doses = sorted({point["dose"] for points in groups.values() for point in points})
+    if sum(len(points) for points in groups.values()) < 2 or (
+        len(doses) == 1 and len(groups) > MOST_CURVES  # many generators at one dose: no response
+    ):
+        return None
     series = []
     count = len(groups)
     for index, (name, points) in enumerate(groups.items()):
@@ -193,11 +196,11 @@ def _dose_chart(results: dict[str, Any]) -> Markup | None:
     drawn = chart(
         series,
         x_title=f"added {results['noun']} per real one of the class",
-        y_title="change of recall (points)",
+        y_title=f"change of {gain} (points)",
         band=(-region, region),
         zero=True,
         x_ticks=[(float(np.log2(dose)), f"{dose:.3g}") for dose in _apart(doses)],
-        description=f"Change of recall over the dose of added {results['noun']}, 95 % intervals",
+        description=f"Change of {gain} over the dose of added {results['noun']}, 95 % intervals",
     )
     return Markup(drawn + legend(list(groups)))
 
@@ -319,6 +322,7 @@ def _quality_charts(results: dict[str, Any]) -> list[dict[str, Any]]:
     if not quality:
         return []
     charts = []
+    gain = gain_in_words(results["measure"])
     for relation in quality["relations"]:
         points = [
             point
@@ -340,9 +344,9 @@ def _quality_charts(results: dict[str, Any]) -> list[dict[str, Any]]:
                 )
             ],
             x_title=relation["words"],
-            y_title="change of recall (points)",
+            y_title=f"change of {gain} (points)",
             zero=True,
-            description=f"Change of recall against {relation['words']}",
+            description=f"Change of {gain} against {relation['words']}",
         )
         charts.append({**relation, "svg": Markup(drawn)})
     return charts
@@ -372,14 +376,15 @@ def _learning_chart(results: dict[str, Any]) -> Markup | None:
             )
         )
     region = 100 * results["rule"]["smallest_effect"]
+    gain = gain_in_words(results["measure"])
     drawn = chart(
         series,
         x_title=f"real training {results['noun']} of the class",
-        y_title="change of recall (points)",
+        y_title=f"change of {gain} (points)",
         band=(-region, region),
         zero=True,
         x_ticks=[(float(np.log2(count)), str(count)) for count in _apart(counts)],
-        description=f"Change of recall over the number of real training {results['noun']}",
+        description=f"Change of {gain} over the number of real training {results['noun']}",
     )
     return Markup(drawn + legend(names))
 

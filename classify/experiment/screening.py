@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from classify.experiment.measures import gain_in_words
 from classify.experiment.quality import MEASURE_WORDS
 from classify.experiment.verdict import in_points, interval_in_points
 from galaxies.command_line import warn
@@ -45,6 +46,9 @@ def earlier_points(
 ) -> list[dict[str, Any]]:
     """(quality, gain) points of finished experiments that can be compared, each generator once.
 
+    A gain is that of one dose on one recipe, so only arms of one kind are taken: those of which
+    most generators are known.
+
     Parameters
     ----------
     folders
@@ -56,7 +60,7 @@ def earlier_points(
     quality_now
         ``features`` and ``weights_sha256`` of the measures that shall predict.
     """
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    by_recipe: dict[str, dict[Any, dict[str, Any]]] = {}
     for folder in folders:
         path = folder / "results.json"
         try:
@@ -77,21 +81,55 @@ def earlier_points(
             warn(f"{path} cannot be compared, it has other {', '.join(others)}; left out")
             continue
         for point in quality["points"]:
-            # One generator in two experiments has one set of measures, and is one generator.
-            measured = {k: v for k, v in point["measures"].items() if k not in OF_THE_ARMS}
             if point["gain"] is not None:
-                found.setdefault(tuple(sorted(measured.items())), point)
-    return list(found.values())
+                found = by_recipe.setdefault(recipe_of(point.get("arm") or ""), {})
+                found.setdefault(identity_of(point), point)
+    if not by_recipe:
+        return []
+    most = max(by_recipe, key=lambda recipe: len(by_recipe[recipe]))
+    for recipe, points in by_recipe.items():
+        if recipe != most:
+            warn(
+                f"what {recipe} gained with {len(points)} generators is left out: the prediction "
+                f"is about {most}"
+            )
+    return list(by_recipe[most].values())
+
+
+def recipe_of(arm: str) -> str:
+    """The name of an arm without that of its generator: ``gan:mergers@1`` becomes ``gan@1``."""
+    parts = []
+    for part in arm.split("+"):
+        name, _, value = part.partition("@")
+        is_added = name.partition(":")[0] == "gan"
+        parts.append(f"gan@{value or 1}" if is_added else part)
+    if len(parts) == 2 and parts[0] == "balanced":  # what gan stands on where nothing is named
+        del parts[0]
+    return "+".join(parts)
+
+
+def identity_of(point: Mapping[str, Any]) -> Any:
+    """What tells generators apart: their weights, in older results their measures."""
+    measured = {k: v for k, v in point["measures"].items() if k not in OF_THE_ARMS}
+    return point.get("sha256") or tuple(sorted(measured.items()))
 
 
 def predict(points: Sequence[dict[str, Any]], measures: dict[str, float | None]) -> dict[str, Any]:
-    """Predicted change of recall of one generator from its quality measures.
+    """Predicted gain of one generator from its quality measures.
+
+    Parameters
+    ----------
+    points
+        From `earlier_points`, without the generator itself: what is known is no prediction.
+    measures
+        Of the generator.
 
     Returns
     -------
     dict
         ``by_measure``: name -> ``prediction``, ``interval``, ``left_out_error``, ``count``;
-        ``best``: the measure with the smallest error on generators left out, or ``None``.
+        ``best``: the measure with the smallest error on generators left out, or ``None``;
+        ``arm``: the recipe whose gain it is.
     """
     by_measure: dict[str, Any] = {}
     for name in MEASURE_WORDS:
@@ -115,11 +153,12 @@ def predict(points: Sequence[dict[str, Any]], measures: dict[str, float | None])
             "count": len(pairs),
         }
     best = min(by_measure, key=lambda name: by_measure[name]["left_out_error"], default=None)
-    return {"by_measure": by_measure, "best": best}
+    arm = recipe_of(points[0].get("arm") or "") if points else ""
+    return {"by_measure": by_measure, "best": best, "arm": arm}
 
 
-def in_words(name: str, prediction: dict[str, Any]) -> str:
-    """One sentence per generator."""
+def in_words(name: str, prediction: dict[str, Any], measure: str = "recall") -> str:
+    """One sentence per generator; ``measure`` is that of the verdict."""
     best = prediction["best"]
     if best is None:
         return (
@@ -127,9 +166,11 @@ def in_words(name: str, prediction: dict[str, Any]) -> str:
             "these images (--screen-from RESULTS)"
         )
     found = prediction["by_measure"][best]
+    of_arm = f" for {prediction['arm']}" if prediction.get("arm") else ""
     return (
         f"{name}: {MEASURE_WORDS[best]} predicts {in_points(found['prediction'])} points of "
-        f"recall (95 % prediction interval {interval_in_points(tuple(found['interval']))}, from "
+        f"{gain_in_words(measure)}{of_arm} (95 % prediction interval "
+        f"{interval_in_points(tuple(found['interval']))}, from "
         f"{found['count']} generators; {MEASURE_WORDS[best]} was chosen among "
         f"{len(prediction['by_measure'])} measures for its small error on them, which the interval "
         "does not know of)"

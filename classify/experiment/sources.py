@@ -15,6 +15,7 @@ from classify.experiment.generator_parts import parse_parts
 from classify.experiment.laboratory import Laboratory
 from classify.experiment.planner import GeneratorSource, Planner
 from classify.synthetic import refuse_leaking
+from galaxies.command_line import warn
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet
 from galaxies.sources import open_image_set
@@ -35,7 +36,10 @@ def generator_names(checkpoints: Sequence[Path]) -> list[str]:
         folder, step = run_and_step(path)
         name = folder.name if step is None else f"{folder.name}-step-{step}"
         name = name.replace("+", "-").replace("@", "-").replace(",", "-").replace(":", "-")
-        names.append(name if name not in names else f"{name}-{len(names) + 1}")
+        number, free = len(names) + 1, name
+        while free in names:
+            number, free = number + 1, f"{name}-{number}"
+        names.append(free)
     return names
 
 
@@ -67,6 +71,7 @@ def ready_sources(
         doubts.append(refuse_leaking(sample, laboratory.image_set))
         _refuse_missing_classes(path, laboratory, arms, keeps)
         ready.append(GeneratorSource(name, str(path), weights_sha256(*run_and_step(path))))
+    _warn_of_repeated(ready)
     if config.synthetic is not None:
         synthetic = open_image_set(config.synthetic)
         _refuse_other_sizes(synthetic, config.synthetic, laboratory)
@@ -106,6 +111,18 @@ def fold_sources(
         )
         for unit in units
     }
+
+
+def _warn_of_repeated(ready: Sequence[GeneratorSource]) -> None:
+    """Name what was given twice, such as a run and the snapshot whose weights it kept."""
+    first: dict[str, GeneratorSource] = {}
+    for source in ready:
+        same = first.setdefault(source.sha256, source)
+        if same is not source:
+            warn(
+                f"{source.path} holds the weights of {same.path}: one generator, which counts "
+                "once where quality is held against gain"
+            )
 
 
 def _refuse_other_sizes(made: ImageSet, path: Path | str, laboratory: Laboratory) -> None:

@@ -86,4 +86,5 @@ def _further_rows(results: dict[str, Any]) -> Iterator[list[Any]]:
             yield [*row("quality", [point["name"], ""], name, what, {"difference": value}), ""]
     for relation in quality["relations"]:
         entry = relation | {"difference": relation["correlation"]}
-        yield [*row("relation", ["", ""], name, relation["measure"], entry), ""]
+        found = row("relation", ["", ""], name, relation["measure"], entry)
+        yield [*found[:-1], relation.get("p_holm"), ""]

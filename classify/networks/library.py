@@ -91,7 +91,14 @@ def timm_network(
     InputError
         If timm is not installed, knows no such network, or the network cannot take the size.
     """
-    timm = import_timm()
+    try:
+        timm = import_timm()
+    except InputError as error:
+        if name in TIMM:
+            raise
+        raise InputError(
+            f"there is no network {name!r} here (--list-models); if it is one of timm's, {error}"
+        ) from None
     known = timm_name(name)
     if not timm.is_model(known):
         import difflib

@@ -232,7 +232,9 @@ def hub_weights(name: str, size: int | None = None) -> dict[str, torch.Tensor]:
 
             builder = TORCHVISION[name][0]
             chosen = torchvision.models.get_model_weights(builder).DEFAULT
-            return _with_names_of_today(dict(chosen.get_state_dict(progress=False)))
+            return _with_names_of_today(
+                dict(chosen.get_state_dict(progress=False, check_hash=True))
+            )
         timm = import_timm()
         known = timm_name(name)
         of_size = {} if size is None else {"img_size": size}

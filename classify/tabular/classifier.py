@@ -83,6 +83,11 @@ class TableTraining:
             raise InputError(f"--bayesian {self.bayesian} needs a dense network, not {self.model}")
 
 
+HOLDS_NO_VALUE = "holds no value"
+"""Why `galaxies.tables.read_table` leaves out a column in which no row has a value. A classifier
+that learnt from the column takes it as missing everywhere, as it takes single missing values."""
+
+
 @dataclass
 class TableClassifier:
     """A fitted model with all that its numbers depend on.
@@ -127,13 +132,19 @@ class TableClassifier:
         InputError
             If the table lacks one of them.
         """
-        absent = [name for name in self.feature_names if name not in table.feature_names]
+        left_out = table.provenance.get("left_out", {})
+        unmeasured = {name for name, reason in left_out.items() if reason == HOLDS_NO_VALUE}
+        known = {*table.feature_names, *unmeasured}
+        absent = [name for name in self.feature_names if name not in known]
         if absent:
             raise InputError(
                 f"the table lacks {', '.join(absent)}, which this classifier was trained on"
             )
-        places = [table.feature_names.index(name) for name in self.feature_names]
-        return table.features[:, places]
+        columns = [
+            np.full(len(table), np.nan) if name in unmeasured else table.column(name)
+            for name in self.feature_names
+        ]
+        return np.stack(columns, axis=1)
 
     def probabilities(self, rows: Table | np.ndarray) -> np.ndarray:
         """(n, K) float64 probabilities at the fitted temperature; rows sum to 1."""

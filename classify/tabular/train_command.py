@@ -222,8 +222,8 @@ def _report(
             f"prediction sets at {100 * REPORT_LEVEL:g} %: {coverage.overall.covered} of "
             f"{coverage.overall.images} hold the truth, mean size {coverage.overall.mean_size:.2f}"
         )
-        for failure in coverage.failures:
-            print(failure)
+        for sentence in (*coverage.failures, *coverage.notes):
+            print(sentence)
     if monitor is not None and monitor.verdict != "alike":
         print(monitor.in_words())
     print(f"{out}: {config.model}, {len(classifier.feature_names)} features")

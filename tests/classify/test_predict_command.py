@@ -1,6 +1,7 @@
 """``classify-predict`` and the service: the same file gives the same numbers everywhere."""
 
 import csv
+import dataclasses
 import io
 import json
 import shutil
@@ -283,6 +284,97 @@ def test_bad_input_is_one_line(
 ) -> None:
     assert run([str(checkpoint), *arguments]) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_labels_of_other_classes_are_refused_before_anything_is_written(
+    checkpoint: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "quasar").mkdir()
+    shutil.copy(sorted(folder.rglob("*.png"))[0], tmp_path / "quasar" / "a.png")
+    table = tmp_path / "table.csv"
+    arguments = [str(checkpoint), str(tmp_path / "quasar"), "--evaluate", "--csv", str(table)]
+    assert run(arguments) == 2
+    told = capsys.readouterr()
+    assert "not classes of the checkpoint: quasar" in told.err
+    assert told.out == ""
+    assert not table.exists()
+
+
+def test_an_evaluation_of_training_images_says_so(
+    checkpoint: Path, little_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run([str(checkpoint), str(little_path), "--evaluate"]) == 0
+    assert "at least 60 of the 120 images are training images" in capsys.readouterr().err
+    assert run([str(checkpoint), str(little_path), "--evaluate", "--side", "test"]) == 0
+    assert "training images" not in capsys.readouterr().err
+
+
+def test_a_shard_without_an_image_still_writes_its_table(
+    checkpoint: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An array job with more parts than images is no failure."""
+    image, table = sorted(folder.rglob("*.png"))[0], tmp_path / "none.csv"
+    arguments = [str(checkpoint), str(image), "--json", "--csv", str(table)]
+    assert run([*arguments, "--shard", "2/2"]) == 0
+    told = capsys.readouterr()
+    assert json.loads(told.out) == []
+    assert "shard 2/2 holds no image" in told.err
+    header = table.read_text().strip()
+    assert run([*arguments, "--overwrite"]) == 0
+    assert table.read_text().splitlines()[0] == header
+
+
+def test_advice_names_no_flag_of_another_command(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deep = tmp_path / "deep.png"
+    Image.fromarray(np.full((16, 16), 40_000, np.uint16)).save(deep)
+    assert run([str(checkpoint), str(deep)]) == 2
+    told = capsys.readouterr().err
+    assert "convert it to 8 bits" in told
+    assert "--scale-16-bit" not in told
+
+
+def test_a_row_of_flux_that_is_no_number_is_left_out_alone() -> None:
+    from classify.inputs import Item, read_batches
+    from classify.reading import ImageReader
+    from galaxies.image_set import PixelsInMemory
+    from galaxies.pixels import Stretch
+
+    flux = torch.rand(4, 1, 16, 16)
+    flux[2, 0, 3, 3] = float("nan")
+    ids = np.array(["a", "b", "c", "d"])
+    held = ImageSet(
+        store=PixelsInMemory(flux), labels=np.zeros(4, np.int64), class_names=("x",), ids=ids,
+        stretch=Stretch(0.0, 1.0, 0.1),
+    )  # fmt: skip
+    items = [Item(str(name), None, image_set=held, row=row) for row, name in enumerate(ids)]
+    (batch,) = read_batches(items, ImageReader(16, 1, takes_flux=True), 8)
+    assert [item.name for item in batch.items] == ["a", "b", "d"]
+    assert torch.equal(batch.pixels, flux[[0, 1, 3]])
+    assert "c" in batch.bad[0][1]
+
+
+def test_without_held_out_images_nothing_is_called_like_the_training(
+    service: ClassifierService, little_set: ImageSet
+) -> None:
+    known = service.reference.neighbours
+    assert known is not None
+    unknown = dataclasses.replace(known, threshold=float("inf"))
+    reference = dataclasses.replace(service.reference, neighbours=unknown)
+    blind = ClassifierService(service.classifier, reference, service.folder)
+    (answer,) = blind.predict_pixels(["a"], little_set.pixels[:1])
+    assert answer.unlike_training is None
+    assert answer.distance is not None
+
+
+def test_a_set_of_other_bands_is_not_sent_to_be_resized(
+    checkpoint: Path, little_set: ImageSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez(tmp_path / "grey.npz", images=little_set.pixels[:3, 0].numpy())
+    assert run([str(checkpoint), str(tmp_path / "grey.npz")]) == 2
+    told = capsys.readouterr().err
+    assert "takes 16x16 with 3; its bands are not those" in told
 
 
 def test_a_set_of_another_size_is_refused(

@@ -119,6 +119,11 @@ def test_list_models_names_every_published_network(capsys: pytest.CaptureFixture
         ("--seed 99999999999999999999999", "--seed must be from 0 to"),
         ("--model mobilenetv2 --weights absent.safetensors", "absent.safetensors does not exist"),
         ("--synthetic absent", "absent does not exist"),
+        ("--epochs 50", "--epochs: for tables only"),
+        ("--epochs 200", "--steps says how long"),
+        ("--resample smote --columns g", "for tables only"),
+        ("--model random-forest", "takes a table of photometry"),
+        ("--examples 1", "--examples must be 0 or at least 2"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_nothing(
@@ -156,7 +161,10 @@ def test_an_existing_output_is_refused(
 
 
 def test_an_interrupted_run_resumes_to_the_same_weights(
-    little_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    little_path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     common = ["--data", str(little_path), "--steps", "9", "--batch-size", "8",
               "--validate-every", "3"]  # fmt: skip
@@ -171,6 +179,10 @@ def test_an_interrupted_run_resumes_to_the_same_weights(
         patch.setattr(classify.training, "save_state", save_then_interrupt)
         assert run([*common, "--out", str(tmp_path / "cut")]) == 130
     assert not (tmp_path / "cut").exists()
+    # The same command without --resume must not throw the work away in silence.
+    capsys.readouterr()
+    assert run([*common, "--out", str(tmp_path / "cut")]) == 2
+    assert "--resume continues it" in capsys.readouterr().err
     assert run([*common, "--out", str(tmp_path / "cut"), "--resume"]) == 0
     one, two = (load_classifier(tmp_path / name) for name in ("whole", "cut"))
     state = two.network.state_dict()
@@ -320,3 +332,21 @@ def test_without_tensorboard_nothing_is_trained_first(
     assert run(words) == 2
     assert "galaxy-augment[tensorboard]" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_class_that_is_absent_from_a_side_is_named(
+    little_set: ImageSet, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the mean recall over the other classes hides."""
+    assert little_set.split is not None
+    double, elongated = (little_set.class_names.index(n) for n in ("double", "elongated"))
+    split = little_set.split.copy()
+    split[(little_set.labels == double) & (split == 1)] = 2
+    split[(little_set.labels == elongated) & (split == 0)] = 2
+    write_hdf5(dataclasses.replace(little_set, split=split), tmp_path / "lame.h5")
+    out = tmp_path / "run"
+    assert run(["--data", str(tmp_path / "lame.h5"), "--out", str(out), *FAST]) == 0
+    told = capsys.readouterr().err
+    assert "no validation image of double: it has no part in choosing" in told
+    assert "no training image of elongated: the classifier can never find that" in told
+    assert not any(entry["validation_recall"][double] for entry in load_classifier(out).history)

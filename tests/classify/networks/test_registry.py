@@ -1,6 +1,7 @@
 """Networks by name: any size and channels that the architecture allows, and a word otherwise."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -172,3 +173,14 @@ def test_without_a_connection_a_file_is_asked_for(
     monkeypatch.setattr(torchvision.models, "get_model_weights", offline)
     with pytest.raises(InputError, match=rf"weights of {name} .*no route.* --weights FILE"):
         pretrained_weights(TrainingConfig(model=name, weights="imagenet"))
+
+
+def test_without_timm_an_unknown_name_is_said_to_be_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Most such names are slips of the pen, which no extra mends."""
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(InputError, match=r"no network 'smal' here .*if it is one of timm's"):
+        build(NetworkSpecification("smal", 3, 32, 4))
+    with pytest.raises(InputError, match=r"^this network needs an extra"):
+        build(NetworkSpecification("efficientnetv2-b0", 3, 32, 4))

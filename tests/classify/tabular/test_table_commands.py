@@ -299,3 +299,29 @@ def test_posteriors_count_rows_as_the_loss_did() -> None:
         _gauss_newton(answers[every], inputs[every], torch.ones(len(every))),
         _gauss_newton(answers, inputs, counts.double()),
     )
+
+
+def test_a_column_that_no_row_of_a_table_has_is_missing_everywhere(
+    tmp_path: Path, survey: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One source that was not detected in u is asked about as among many others."""
+    lines = survey.read_text().splitlines()
+    row = dict(zip(lines[0].split(","), lines[1].split(","), strict=True)) | {"u": ""}
+    alone, among = tmp_path / "alone.csv", tmp_path / "among.csv"
+    alone.write_text("\n".join([",".join(row), ",".join(row.values())]) + "\n")
+    among.write_text("\n".join([",".join(row), ",".join(row.values()), *lines[2:]]) + "\n")
+    answers = []
+    for path in (alone, among):
+        assert predict([str(checkpoint), str(path), "--json"]) == 0
+        answers.append(json.loads(capsys.readouterr().out)[0])
+    assert answers[0]["probabilities"] == pytest.approx(answers[1]["probabilities"])
+
+
+def test_classes_that_sets_can_never_rule_out_are_named(
+    survey: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = tmp_path / "few.csv"
+    few.write_text("\n".join(survey.read_text().splitlines()[:80]) + "\n")
+    arguments = ["--data", str(few), "--model", "logistic-regression"]
+    assert train([*arguments, "--out", str(tmp_path / "few")]) == 0
+    assert "too few to rule it out at 0.9" in capsys.readouterr().out

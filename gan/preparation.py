@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -230,10 +229,3 @@ def build_step(
 def _watches_held_out(parts: Parts) -> bool:
     adapts = bool(parts.augment) and parts.augment_target > 0
     return adapts and parts.augment_watch == "held-out"
-
-
-def default_folder(config: TrainConfig, data: DataDescription) -> Path:
-    """``checkpoints/RECIPE-CLASS``."""
-    names = "-".join(data.class_names[index] for index in data.chosen)
-    safe = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in names)
-    return Path("checkpoints") / f"{config.recipe}-{safe}"

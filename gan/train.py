@@ -20,18 +20,21 @@ def run(config: TrainConfig, words: Sequence[str] = ()) -> None:
     """Train, resume or describe a run."""
     from gan.processes import join_processes
 
+    is_named = config.out is not None
     if config.resume:
         config = _with_stored_settings(config, words)
     with join_processes(config.device, config.batch_size) as processes:
-        from galaxies.atomic import refuse_existing
         from galaxies.sources import open_image_set
         from galaxies.split import with_split
-        from gan.preparation import default_folder, prepare
+        from gan.preparation import prepare
+        from gan.run_folder import default_folder, refuse_existing_run
         from gan.trainer import train
         from gan.trial import describe_dry_run
 
         if config.out is not None and not (config.resume or config.dry_run):
-            refuse_existing(config.out, overwrite=config.overwrite)
+            refuse_existing_run(config.out, overwrite=config.overwrite)
+        if config.resume and not is_named and processes.leads:
+            print(f"resuming {config.out}", file=sys.stderr)
         if config.width is None:
             width = default_width(config.recipe, processes.device.type)
             config = dataclasses.replace(config, width=width)
@@ -45,7 +48,7 @@ def run(config: TrainConfig, words: Sequence[str] = ()) -> None:
                 file=sys.stderr,
             )
             _warn_of_enlargement(config.data, images.size, size)
-        folder = config.out or default_folder(config, preparation.data)
+        folder = config.out or default_folder(config.recipe, preparation.data)
         if config.dry_run:
             report = describe_dry_run(preparation, config, processes.device)
             if processes.leads:
@@ -71,13 +74,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _with_stored_settings(config: TrainConfig, words: Sequence[str]) -> TrainConfig:
     from gan.resume import stored_config
+    from gan.run_folder import find_run
 
+    if config.overwrite:
+        raise InputError("--resume and --overwrite contradict each other")
     named = named_on_command_line(words)
     folder = config.out
     if folder is None:
-        raise InputError("--resume needs the run's folder: pass --out checkpoints/NAME")
-    if config.overwrite:
-        raise InputError("--resume and --overwrite contradict each other")
+        folder = find_run(config, named)
+        config = dataclasses.replace(config, out=folder)
     return stored_config(config, named, folder)
 
 
@@ -86,8 +91,11 @@ def _warn_of_enlargement(data: str, size_before: int, size: int) -> None:
 
     if size_before >= size:
         return
-    advice = f"--size {default_size(size_before)} costs less and shows as much"
-    if data == SIMULATED:
+    enough = default_size(size_before)
+    advice = f"--size {enough} costs less and shows as much"
+    if enough == size:
+        advice = "no smaller size can be made"
+    elif data == SIMULATED:
         advice = f"galaxy-set simulate survey.h5 --size {size} makes images that have it"
     warn(
         f"images of {size_before} pixels are enlarged to {size}, which adds no detail: the "
@@ -112,18 +120,16 @@ def _make_room(folder: Path, *, overwrite: bool) -> None:
     """Refuse a folder that exists, or empty one that holds a run."""
     import shutil
 
-    from galaxies.atomic import folder_lock, refuse_existing
+    from galaxies.atomic import folder_lock
     from gan.checkpoint import JUDGE, is_run
+    from gan.run_folder import refuse_existing_run
 
-    refuse_existing(folder, overwrite=overwrite)
+    refuse_existing_run(folder, overwrite=overwrite)
     if not folder.exists():
         return
     left_by_a_killed_run = {".lock", JUDGE}
-    foreign = folder.is_dir() and not {p.name for p in folder.iterdir()} <= left_by_a_killed_run
-    if foreign and not is_run(folder):
+    if not {p.name for p in folder.iterdir()} <= left_by_a_killed_run and not is_run(folder):
         raise InputError(f"{folder} is not a run of gan-train; it is not overwritten")
-    if not folder.is_dir():
-        raise InputError(f"{folder} is a file; choose another --out")
     with folder_lock(folder):
         for path in folder.iterdir():
             if path.is_dir():

@@ -38,7 +38,8 @@ class RunChoices:
     out: Path | None = None
     """Folder of the run; default checkpoints/RECIPE-CLASS."""
     resume: bool = False
-    """Go on with the run in --out; only --steps may be raised, any other change is refused."""
+    """Go on with the run in --out, or without it with the one of --class in checkpoints/; only
+    --steps may be raised, any other change is refused."""
     overwrite: bool = False
     """Replace the run in --out."""
     seed: int = 0

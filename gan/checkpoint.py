@@ -11,6 +11,7 @@ killed between the two repeats, bit by bit, what led to those weights.
 
 import dataclasses
 import hashlib
+import io
 import json
 import shutil
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from galaxies.atomic import whole_file, write_text
@@ -31,6 +32,7 @@ from gan.recipes import Parts
 CONFIG, WEIGHTS, STATE, LOG = "config.json", "weights.safetensors", "state.pt", "log.jsonl"
 TRAINING_IMAGES, SAMPLES, CARD = "training_images.json", "samples", "card.md"
 SNAPSHOTS, JUDGE, CURVE = "snapshots", "judge", "curve.png"
+FILES = (CONFIG, WEIGHTS, STATE, LOG, TRAINING_IMAGES, CARD, CURVE)
 FORMAT = 1
 
 LATER_PARTS: dict[str, Any] = {"augment_watch": "sign"}
@@ -169,8 +171,7 @@ def is_run(folder: Path) -> bool:
 def write_weights(path: Path, weights: dict[str, Tensor], step: int) -> None:
     """Write ``generator.*`` and ``discriminator.*`` tensors to a file of `weights_path`."""
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in weights.items()}
-    with whole_file(path, overwrite=True) as temporary:
-        save_file(tensors, temporary, metadata={"step": str(step)})
+    _write_bytes(path, save(tensors, metadata={"step": str(step)}))
 
 
 def weights_path(folder: Path, step: int | None = None) -> Path:
@@ -178,7 +179,24 @@ def weights_path(folder: Path, step: int | None = None) -> Path:
     return folder / WEIGHTS if step is None else folder / SNAPSHOTS / f"{step:07d}.safetensors"
 
 
+@dataclass(frozen=True)
+class StoredWeights:
+    """Tensors of a weights' file, and the digest of the bytes that they were read from.
+
+    A run that goes on replaces its file while its images are made, so the digest is taken of what
+    was read and not of what lies there later.
+    """
+
+    tensors: dict[str, Tensor]
+    sha256: str
+
+
 def read_weights(folder: Path, step: int | None = None) -> dict[str, Tensor]:
+    """The tensors of `read_stored_weights`."""
+    return read_stored_weights(folder, step).tensors
+
+
+def read_stored_weights(folder: Path, step: int | None = None) -> StoredWeights:
     """Read ``weights.safetensors``, or the snapshot of ``step``; nothing in it can run.
 
     Raises
@@ -198,14 +216,24 @@ def read_weights(folder: Path, step: int | None = None) -> dict[str, Tensor]:
             f"{folder} holds no {WEIGHTS} yet: the run has not come to its first evaluation"
         )
     try:
-        return load_file(path)
+        content = path.read_bytes()
+        return StoredWeights(load(content), hashlib.sha256(content).hexdigest())
     except (SafetensorError, ValueError, OSError) as error:
         raise InputError(f"{path} is damaged ({error}); train or copy it anew") from None
 
 
+def remove_cut_short(folder: Path) -> None:
+    """Remove what a killed process was writing; only for who holds the lock of ``folder``."""
+    patterns = [f".{name}.*.partial" for name in FILES]
+    patterns += [f"{name}/.*.partial" for name in (SAMPLES, SNAPSHOTS)]
+    for pattern in patterns:
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
 def remove_run(folder: Path) -> None:
     """Remove what a run left in ``folder``, and nothing else."""
-    for name in (CONFIG, WEIGHTS, STATE, LOG, TRAINING_IMAGES, CARD, CURVE):
+    for name in FILES:
         (folder / name).unlink(missing_ok=True)
     for name in (SAMPLES, SNAPSHOTS, JUDGE):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -249,8 +277,19 @@ def weights_sha256(folder: Path, step: int | None = None) -> str:
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:
     """Write ``state.pt``."""
-    with whole_file(folder / STATE, overwrite=True) as temporary:
-        torch.save(state, temporary)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    _write_bytes(folder / STATE, buffer.getbuffer())
+
+
+def _write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write a file that is whole or absent.
+
+    The writers of torch and safetensors make errors of their own of a full disk, which nothing
+    tells from others.
+    """
+    with whole_file(path, overwrite=True) as temporary:
+        temporary.write_bytes(content)
 
 
 def read_state(folder: Path) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """An evaluation: sample, judge, and decide which weights of a run are kept."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,14 +104,16 @@ def rank_of(row: dict[str, Any], *, early: bool) -> list[float]:
 
     Weights from before the class mattered fully (``early``) never win over later ones. Real
     training images would have a KID of 0, so a copy must not win by being one; where all copy,
-    the one that does so least is kept. Without a judge the last weights are.
+    the one that does so least is kept. A KID that is not a number loses against every other.
+    Without a judge the last weights are kept.
     """
     copied = row.get("copied", [])
     if copied:
         score = max(row["verdicts"][name]["copying"] for name in copied)
     else:
         score = row.get("score", -float(row["step"]))
-    return [float(early), float(bool(copied)), float(score)]
+    # NaN is less than nothing and more than nothing: it would be kept for ever.
+    return [float(early), float(bool(copied)), math.inf if math.isnan(score) else float(score)]
 
 
 def what_was_kept(best: dict[str, Any]) -> str | None:

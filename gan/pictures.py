@@ -1,5 +1,6 @@
 """Pictures of images: grids, strips, films and the curve of a run."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -88,11 +89,13 @@ def save_curve(rows: Sequence[dict[str, Any]], path: Path, kept_step: int) -> No
         for place in kept:
             axes[1].axvline(place, linestyle=":", color="grey", label="chosen")
         axes[1].set(ylabel="KID to validation")
-        axes[1].legend()
+        _add_legend(axes[1])
     if watched:
         _plot_overfitting(axes[-1], watched)
     axes[-1].set(xlabel="thousand images seen")
-    with whole_file(path, overwrite=True) as temporary:
+    with whole_file(path, overwrite=True) as temporary, warnings.catch_warnings():
+        # The letters of a class may be in no font here: boxes stand for them, and that is seen.
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)
         figure.savefig(temporary, format="png", dpi=110)
 
 
@@ -106,4 +109,10 @@ def _plot_overfitting(axes: Any, rows: Sequence[dict[str, Any]]) -> None:
         probabilities = [row["probabilities"][name] for row in rows]
         axes.plot(places, probabilities, color=colour, linestyle="--", linewidth=1)
     axes.set(ylabel="overfitting\n(dashed: augmentation)", ylim=(-1.05, 1.05))
-    axes.legend(fontsize="x-small", ncols=3)
+    _add_legend(axes, fontsize="x-small", ncols=3)
+
+
+def _add_legend(axes: Any, **how: Any) -> None:
+    """A legend of class names as they are: a ``$`` in one is no formula."""
+    for text in axes.legend(**how).get_texts():
+        text.set_parse_math(False)

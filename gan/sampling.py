@@ -23,10 +23,9 @@ from gan.build import build_discriminator, build_generator
 from gan.checkpoint import (
     RunDescription,
     read_description,
+    read_stored_weights,
     read_training_images,
-    read_weights,
     run_and_step,
-    weights_sha256,
 )
 from gan.tail_networks import StyleGenerator
 from gan.training_data import allowed_symmetries, without_mirror
@@ -74,6 +73,8 @@ class LoadedGenerator:
         Its folder; ``None`` inside a run.
     step : int or None
         Step of the snapshot that it is; ``None`` for the weights that the run chose.
+    sha256 : str or None
+        Digest of the file that its weights were read from; ``None`` inside a run.
     """
 
     network: nn.Module
@@ -82,6 +83,7 @@ class LoadedGenerator:
     device: torch.device
     checkpoint: Path | None = None
     step: int | None = None
+    sha256: str | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -148,7 +150,8 @@ def load_generator(
     """
     folder, step = run_and_step(Path(checkpoint), step)
     description = read_description(folder)
-    tensors = read_weights(folder, step)
+    stored = read_stored_weights(folder, step)
+    tensors = stored.tensors
     network = build_generator(description.shape, description.parts, torch.Generator())
     _load_part(network, tensors, "generator.", folder)
     return LoadedGenerator(
@@ -158,14 +161,27 @@ def load_generator(
         device=torch.device(device),
         checkpoint=folder,
         step=step,
+        sha256=stored.sha256,
     )
 
 
 def load_discriminator(loaded: LoadedGenerator) -> nn.Module:
-    """The discriminator that judged this generator when its weights were saved."""
+    """The discriminator that judged this generator when its weights were saved.
+
+    Raises
+    ------
+    InputError
+        If the run goes on and has replaced its weights since the generator was loaded.
+    """
     assert loaded.checkpoint is not None
     description = loaded.description
-    tensors = read_weights(loaded.checkpoint, loaded.step)
+    stored = read_stored_weights(loaded.checkpoint, loaded.step)
+    if stored.sha256 != loaded.sha256:
+        raise InputError(
+            f"{loaded.checkpoint} is being trained and has just replaced its weights; try again, "
+            "or name a snapshot with --step"
+        )
+    tensors = stored.tensors
     network = build_discriminator(description.shape, description.parts, torch.Generator())
     _load_part(network, tensors, "discriminator.", loaded.checkpoint)
     return network.eval().requires_grad_(False).to(loaded.device)
@@ -319,7 +335,7 @@ def describe_generator(
     description = loaded.description
     return {
         "checkpoint": str(loaded.checkpoint),
-        "checkpoint_sha256": weights_sha256(loaded.checkpoint, loaded.step),
+        "checkpoint_sha256": loaded.sha256,
         **({} if loaded.step is None else {"step": loaded.step}),
         "recipe": description.command.get("recipe"),
         "recipe_parts": dataclasses.asdict(description.parts),

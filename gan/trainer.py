@@ -25,6 +25,7 @@ from gan.checkpoint import (
     RunLog,
     read_log,
     read_state,
+    remove_cut_short,
     remove_run,
     weights_path,
     write_description,
@@ -123,6 +124,8 @@ def train(
     preparation = preparation or prepare(config, image_set)
     lock = folder_lock(folder) if processes.leads else contextlib.nullcontext()
     with lock, fast_kernels(processes.device):
+        if processes.leads:
+            remove_cut_short(folder)
         if processes.leads and not config.resume:
             remove_run(folder)  # what an earlier run left must not pass for a part of this one
         run = Run(config, preparation, folder, processes, extractor, progress)

@@ -131,9 +131,10 @@ def test_ctrl_c_saves_and_the_rest_is_the_same(tiny_config, tiny_set, tmp_path, 
     monkeypatch.setattr(TrainingStep, "run", original)
     assert read_state(cut)["number"] == 7
     train(tiny_config(resume=True), tiny_set, cut, progress=False)
-    assert final(whole).keys() == final(cut).keys()
-    for name, tensor in final(whole).items():
-        assert torch.equal(tensor, final(cut)[name]), name
+    ours, theirs = final(whole), final(cut)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert torch.equal(ours[name], theirs[name]), name
 
 
 def test_more_steps_are_the_same_as_asked_for_at_once(tiny_config, tiny_set, tmp_path):

@@ -49,6 +49,9 @@ class GenerateConfig:
     distance to the nearest training image (the nearest, possible copies, are removed)."""
     scores: bool = False
     """Store the three scores of each image in the set's features (slower)."""
+    data: str | None = None
+    """The set that the generator was trained on, where it lies elsewhere by now: read by --scores
+    and by --by classifier or distance."""
     interpolation: bool = False
     """Write a film strip (strip.png) and a film (film.gif) that walk through latents instead."""
     overwrite: bool = False

@@ -20,6 +20,9 @@ from gan.pictures import grid, save_film, save_picture
 from gan.sampling import LoadedGenerator, generate, synthetic_set
 from gan.scores import SCORE_NAMES, Scorer, chosen_rows
 
+MOST_BYTES = 255
+"""Of a folder's name, on the file systems there are."""
+
 
 def write_synthetic_set(
     loaded: LoadedGenerator, classes: list[int], choices: GenerateConfig
@@ -29,8 +32,9 @@ def write_synthetic_set(
     as_set = choices.out.suffix.lower() in HDF5_ENDINGS
     if not as_set:
         _refuse_what_png_cannot_hold(loaded)
+        _refuse_names_of_no_folder([loaded.class_names[index] for index in classes])
     names = SCORE_NAMES if choices.scores else (choices.by,) if choices.by else ()
-    scorer = Scorer(loaded, by=choices.by, names=names) if names else None
+    scorer = Scorer(loaded, by=choices.by, names=names, data=choices.data) if names else None
     needed = -(-choices.count // choices.keep) if choices.keep < 1 else choices.count
     images: list[torch.Tensor] = []
     scores: list[np.ndarray | None] = []
@@ -126,6 +130,13 @@ def _refuse_what_png_cannot_hold(loaded: LoadedGenerator) -> None:
         )
 
 
+def _refuse_names_of_no_folder(names: list[str]) -> None:
+    """Before anything is generated."""
+    for name in names:
+        if not name or "/" in name or name.startswith(".") or len(name.encode()) > MOST_BYTES:
+            raise InputError(f"class {name!r} cannot name a folder; write a set: --out NAME.h5")
+
+
 def _write_folder(image_set: ImageSet, out: Path, *, overwrite: bool) -> None:
     """One sub-folder per class, and ``provenance.json``; opens as a set again."""
     with whole_folder(out, overwrite=overwrite, marks=MARKS) as folder:
@@ -134,8 +145,6 @@ def _write_folder(image_set: ImageSet, out: Path, *, overwrite: bool) -> None:
         for row in tqdm(range(len(image_set)), unit="image", desc="write"):
             label = int(image_set.labels[row])
             name = image_set.class_names[label]
-            if "/" in name or name.startswith("."):
-                raise InputError(f"class {name!r} cannot name a folder; write --out NAME.h5")
             (folder / name).mkdir(exist_ok=True)
             number = counters.get(label, 0)
             counters[label] = number + 1
@@ -154,6 +163,7 @@ def _write_folder(image_set: ImageSet, out: Path, *, overwrite: bool) -> None:
     if len(image_set.class_names) != len(counters):
         missing = len(image_set.class_names) - len(counters)
         warn(
-            f"{out} holds {len(counters)} classes as sub-folders; read alone they are numbered "
-            f"anew, without the other {missing} (an .h5 output keeps the numbers)"
+            f"{out} holds sub-folders of {len(counters)} of the {len(image_set.class_names)} "
+            f"classes; read alone they are numbered anew, without the other {missing} (an .h5 "
+            "output keeps the numbers)"
         )

@@ -44,6 +44,8 @@ class Scorer:
         Score that images are to be chosen by.
     names
         Scores to compute, of `SCORE_NAMES`: the columns of `score`.
+    data
+        The set of the training images; ``None`` for the one that the checkpoint names.
 
     Raises
     ------
@@ -58,6 +60,7 @@ class Scorer:
         *,
         by: str | None = None,
         names: Sequence[str] = SCORE_NAMES,
+        data: str | None = None,
     ) -> None:
         assert loaded.checkpoint is not None
         self.loaded, self.names = loaded, tuple(names)
@@ -66,7 +69,7 @@ class Scorer:
             self.discriminator = load_discriminator(loaded)
         if not {"classifier", "distance"} & set(names):
             return
-        self.train = training_images(loaded, loaded.checkpoint)
+        self.train = training_images(loaded, loaded.checkpoint, data)
         if "classifier" not in names:
             return
         if len(np.unique(self.train.labels)) > 1:
@@ -133,8 +136,8 @@ def chosen_rows(scores: np.ndarray, count: int) -> np.ndarray:
     return np.sort(order[:count])
 
 
-def training_images(loaded: LoadedGenerator, checkpoint: Path) -> ImageSet:
-    """The generator's training images, read from the set that its config names.
+def training_images(loaded: LoadedGenerator, checkpoint: Path, data: str | None = None) -> ImageSet:
+    """The generator's training images, read from ``data``, or the set that its config names.
 
     Raises
     ------
@@ -144,14 +147,14 @@ def training_images(loaded: LoadedGenerator, checkpoint: Path) -> ImageSet:
     from galaxies.sources import open_image_set
     from gan.checkpoint import read_training_images
 
-    source = loaded.description.data.source
+    source = data or loaded.description.data.source
     fingerprints, ids = read_training_images(checkpoint)
     try:
         images = open_image_set(source)
     except InputError as error:
         raise InputError(
             f"these scores need the training images of {checkpoint}, named {source!r} "
-            f"(--by discriminator alone does not): {error}"
+            f"(--by discriminator alone does not): {error}; if it has moved, pass --data"
         ) from None
     position = {str(name): row for row, name in enumerate(images.ids)}
     absent = [name for name in ids if name not in position]

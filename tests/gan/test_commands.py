@@ -1,6 +1,7 @@
 """The commands as a user types them: files, exit statuses, one line for wrong input."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -58,6 +59,18 @@ def test_a_dry_run_weighs_plain_and_penalised_steps(tiny_config, tiny_set, monke
         assert found == pytest.approx(2 * seconds)
 
 
+def test_what_is_said_where_no_smaller_size_can_be_made(tiny_set, tmp_path, capsys, monkeypatch):
+    """It once advised --size 32 instead of --size 32."""
+    monkeypatch.setattr(trial, "describe_dry_run", lambda *arguments: {})
+    write_hdf5(resize_set(tiny_set, 20), tmp_path / "20.h5")
+    words = ["--data", str(tmp_path / "20.h5"), "--class", "0", "--dry-run", "--device", "cpu"]
+    assert train_main(words) == 0
+    told = capsys.readouterr().err
+    assert "20 pixels are enlarged to 32" in told
+    assert "no smaller size can be made" in told
+    assert "--size" not in told
+
+
 @pytest.mark.parametrize(
     ("size", "said"), [("128", "64 pixels are enlarged to 128, which adds no detail"), ("32", "")]
 )
@@ -104,7 +117,8 @@ def test_resuming_needs_no_flag_but_the_folder(run_folder, capsys):
         (["--class", "0", "--r1", "-1"], "--r1 must be 0 or more"),
         (["--class", "0", "--pixel-noise", "True", "--recipe", "dcgan"], "--generator style"),
         (["--class", "0", "--data", "/none.h5"], "/none.h5 does not exist"),
-        (["--class", "0", "--resume"], "--resume needs the run's folder"),
+        (["--class", "0", "--resume"], "holds no run of class 0; pass --out with the run's folder"),
+        (["--class", "0", "--resume", "--overwrite"], "contradict each other"),
     ],
 )
 def test_wrong_flags_are_one_line(words, message, tiny_set_path, tmp_path, capsys, monkeypatch):
@@ -122,7 +136,9 @@ def test_an_existing_folder_is_refused_and_replaced_when_asked(
 ):
     words = ["--data", str(tiny_set_path), "--class", "0", *QUICK]
     assert train_main([*words, "--out", str(run_folder)]) == 2
-    assert "exists; choose another name" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "exists; choose another name" in said
+    assert f"gan-train --resume --out {run_folder} goes on with the run in it" in said
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "a.txt").write_text("mine")
     assert train_main([*words, "--out", str(tmp_path / "letters"), "--overwrite"]) == 2
@@ -193,6 +209,32 @@ def test_all_scores_beside_a_choice_by_distance(run_folder, tmp_path, monkeypatc
     assert every.feature_names == ("discriminator", "classifier", "distance")
     assert one.features[:, 0].tolist() == every.features[:, 2].tolist()
     assert one.ids.tolist() == every.ids.tolist()
+
+
+def test_a_set_that_has_moved_is_named_with_data(run_folder, tiny_set, tmp_path, capsys):
+    folder = shutil.copytree(run_folder, tmp_path / "run")
+    record = (folder / "config.json").read_text()
+    source = json.loads(record)["data"]["source"]
+    (folder / "config.json").write_text(record.replace(source, "/gone/set.h5"))
+    words = [str(folder), "--count", "2", "--keep", "0.5", "--by", "distance"]
+    words += ["--out", str(tmp_path / "best.h5")]
+    assert generate_main(words) == 2
+    assert "/gone/set.h5 does not exist; if it has moved, pass --data" in capsys.readouterr().err
+    assert generate_main([*words, "--data", source]) == 0
+
+
+@pytest.mark.parametrize("name", ["star/galaxy", ".hidden", "銀河" * 60])
+def test_a_class_that_names_no_folder_is_refused_before_anything_is_made(
+    name, run_folder, tmp_path, capsys, monkeypatch
+):
+    folder = shutil.copytree(run_folder, tmp_path / "run")
+    record = json.loads((folder / "config.json").read_text())
+    record["data"]["class_names"][0] = name
+    (folder / "config.json").write_text(json.dumps(record))
+    monkeypatch.setattr("gan.output.generate", None)  # never called
+    assert generate_main([str(folder), "--out", str(tmp_path / "fake")]) == 2
+    assert "cannot name a folder; write a set: --out NAME.h5" in capsys.readouterr().err
+    assert not (tmp_path / "fake").exists()
 
 
 def test_interpolation_writes_a_strip_and_a_film(run_folder, tmp_path):

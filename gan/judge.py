@@ -86,12 +86,11 @@ class Judge:
         self.train_labels, self.validation_labels = train.labels, validation.labels
         self.train_features = self.features(train.pixels)
         self.validation_features = self.features(validation.pixels)
-        self._validation_pixels = validation.pixels
+        self._train_pixels, self._validation_pixels = train.pixels, validation.pixels
         self._views: dict[int, list[np.ndarray]] = {}
         self._real_spreads: dict[int, float] = {}
         self._stretch = train.stretch
-        self.train_pixels = thumbnails(train.pixels, self._stretch)
-        self.validation_pixels = thumbnails(validation.pixels, self._stretch)
+        self._thumbnails: dict[int, tuple[ClassViews, ClassViews, Tensor]] = {}
         self.linear = _discriminant(self.train_features, self.train_labels)
         self.twins = train.mirror_permutation().tolist()
         self.symmetries = {
@@ -158,10 +157,7 @@ class Judge:
         A blurred image is near everything, training and held-out alike, so the first number does
         not mistake blur for copying.
         """
-        twin = self.twins[index]
-        train = views_of_class(self.train_pixels, self.train_labels, index, twin)
-        held_out = views_of_class(self.validation_pixels, self.validation_labels, index, twin)
-        own = self.validation_pixels[torch.from_numpy(self.validation_labels == index)]
+        train, held_out, own = self._small_images(index)
         to_train = nearest_distance(images, train)
         to_held_out = nearest_distance(images, held_out)
         expected = len(train) / (len(train) + len(held_out))
@@ -169,6 +165,30 @@ class Judge:
         usual = nearest_distance(own, train).median()
         nearness = float(to_train.median() / usual.clamp_min(1e-12))
         return max(0.0, (share - expected) / (1 - expected)), nearness
+
+    def _small_images(self, index: int) -> tuple["ClassViews", "ClassViews", Tensor]:
+        """Training and held-out images that show a class, and its own held-out ones.
+
+        Made when a class is first judged: those of a whole survey would take more memory than its
+        images do.
+        """
+        if index not in self._thumbnails:
+            twin = self.twins[index]
+            sides = []
+            for pixels, labels in (
+                (self._train_pixels, self.train_labels),
+                (self._validation_pixels, self.validation_labels),
+            ):
+                rows = np.isin(labels, (index, twin))
+                small = thumbnails(pixels[torch.from_numpy(rows)], self._stretch)
+                sides.append((small, labels[rows]))
+            (trained, train_labels), (held_out, held_out_labels) = sides
+            self._thumbnails[index] = (
+                views_of_class(trained, train_labels, index, twin),
+                views_of_class(held_out, held_out_labels, index, twin),
+                held_out[torch.from_numpy(held_out_labels == index)],
+            )
+        return self._thumbnails[index]
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,17 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import distributed
 
 from galaxies.device import choose_device
 from galaxies.errors import InputError
+
+PATIENCE = timedelta(hours=2)
+"""For what the first process does alone, such as training the judge; NCCL gives up after ten
+minutes."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,8 @@ def join_processes(device_name: str, batch_size: int) -> Iterator[Processes]:
         raise InputError(
             f"--batch-size {batch_size} must be a multiple of 4 times the {world} processes"
         )
-    distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    distributed.init_process_group(backend, timeout=PATIENCE)
     try:
         yield Processes(distributed.get_rank(), world, device)
     finally:

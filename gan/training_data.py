@@ -184,7 +184,9 @@ def prepare_training_data(
                 f"at least {LEAST_IMAGES} are needed"
             )
     order = np.concatenate([np.flatnonzero(images.labels == index) for index in classes])
-    pixels = images.pixels[torch.from_numpy(order)].contiguous()
+    pixels = images.pixels
+    if not np.array_equal(order, np.arange(len(pixels))):  # sorted already: no second copy
+        pixels = pixels[torch.from_numpy(order)].contiguous()
     _check_room(pixels, device)
     full_permutation = images.mirror_permutation()
     position = {index: place for place, index in enumerate(classes)}
@@ -197,7 +199,7 @@ def prepare_training_data(
     probabilities = class_probabilities(counts, [position[index] for index in chosen], parts, twins)
     sample = to_network(pixels[:: max(1, len(pixels) // 1000)], images.stretch)
     sky = sky_level(sample)
-    above = sample - sky[:, None, None]
+    above = sample.sub_(sky[:, None, None])  # in place: large images take gigabytes
     return TrainingData(
         pixels=pixels.to(device),
         starts=torch.from_numpy(np.concatenate([[0], np.cumsum(counts)[:-1]])).to(device),
@@ -207,7 +209,7 @@ def prepare_training_data(
         symmetries=symmetries.to(device),
         untwinned=torch.tensor(untwinned, device=device) if any(untwinned) else None,
         sky=sky.to(device),
-        contrast=above.square().mean().sqrt().clamp_min(1e-3).to(device),
+        contrast=above.square_().mean().sqrt().clamp_min(1e-3).to(device),
         stretch=images.stretch,
     )
 

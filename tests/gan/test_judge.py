@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import gan.judge
 from fid.kernel import kernel_distance
 from galaxies.image_set import PixelsInMemory
 from galaxies.pixels import Stretch
@@ -103,3 +104,26 @@ def test_the_spread_of_a_large_class_needs_few_distances(generator):
         spread = _spread(rows)
     assert max(calls) <= 1000
     assert spread == pytest.approx(pdist(torch.from_numpy(rows)).mean().item(), rel=0.03)
+
+
+def test_only_the_images_of_a_judged_class_and_its_twin_are_made_small(sides, monkeypatch):
+    """Thumbnails of a survey of 100,000 images would fill more than a gigabyte."""
+    train, validation, test = (
+        dataclasses.replace(side, mirror_pairs=(("round", "elongated"),)) for side in sides
+    )
+    sizes = []
+    make = gan.judge.thumbnails
+
+    def counted(pixels, stretch):
+        sizes.append(len(pixels))
+        return make(pixels, stretch)
+
+    monkeypatch.setattr(gan.judge, "thumbnails", counted)
+    judge = Judge(corners, train, validation)
+    assert sizes == []
+    made = test.of_classes([0]).pixels
+    judge.judge(0, made)
+    assert sum(sizes) == len(made) + sum((s.labels == 0).sum() for s in (train, validation))
+    judge.judge(0, made)
+    assert sizes[-1] == len(made)
+    assert len(sizes) == 4

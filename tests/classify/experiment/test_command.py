@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 
 from classify.experiment import analysis, command
+from classify.experiment.arms import parse_arms
+from classify.experiment.checks import note_of_twin
 from classify.experiment.cli import ExperimentConfig, main
 from classify.experiment.division import Setting
 from classify.experiment.laboratory import Laboratory
 from classify.experiment.paper import protocol_text
 from classify.experiment.record import ArmRecord, ExperimentRecord
+from classify.experiment.sources import generator_names
 from classify.experiment.statistics import paired_t
 from galaxies.errors import InputError
 from galaxies.hdf5 import read_hdf5, write_hdf5
@@ -492,6 +495,60 @@ def test_snapshots_of_one_training_are_generators_of_their_own(
     assert {"gan:run-step-50@1", "gan:run-step-100@1"} <= set(results["arms"])
     digests = {source["sha256"] for source in results["sources"]}
     assert digests == {hashlib.sha256(bytes(step)).hexdigest() for step in (50, 100)}
+
+
+def test_generators_have_distinct_names_and_repeated_ones_are_named(
+    blobs_path: Path, checkpoint: Path, tmp_path: Path, build: Build,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    paths = [tmp_path / one / name for one, name in (("x", "a-3"), ("y", "a"), ("z", "a"))]
+    assert generator_names(paths) == ["a-3", "a", "a-4"]
+    for path in paths[1:]:
+        shutil.copytree(checkpoint, path)
+    config = _config(blobs_path, tmp_path / "out", gan=tuple(paths[1:]), arms="gan@1", repeats=2)
+    results = command.run(config, build=build)
+    assert results["arms"]["gan:a@1"] == results["arms"]["gan:a-2@1"]
+    assert f"{paths[2]} holds the weights of {paths[1]}: one generator" in capsys.readouterr().err
+
+
+def test_screening_predicts_from_others_and_leaves_the_experiment_as_it_is(
+    blobs_path: Path, checkpoint: Path, tmp_path: Path, build: Build,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    out = tmp_path / "out"
+    config = _config(blobs_path, out, checkpoint, arms="gan@1", repeats=2)
+    command.run(config, build=build)
+    quality: dict[str, Any] = {"features": "classifier", "weights_sha256": "w"}
+    points = [
+        {"name": f"g{n}", "sha256": f"s{n}", "arm": "gan@1", "gain": 0.01 * n,
+         "measures": {"coverage": 0.1 * n}}
+        for n in range(5)
+    ]  # fmt: skip
+    stored = json.loads((out / "results.json").read_text())
+    (out / "results.json").write_text(
+        json.dumps(stored | {"quality": quality | {"points": points}})
+    )
+    new = [{"name": "new", "sha256": "s9", "measures": {"coverage": 0.25}}, dict(points[4])]
+    monkeypatch.setattr(command, "measure_quality", lambda *_: {**quality, "points": new})
+    before = (out / "config.json").read_bytes()
+    found = command.run(dataclasses.replace(config, screen=True, screen_from=(out,)), build=build)
+    assert (out / "config.json").read_bytes() == before
+    counts = [point["predicted"]["by_measure"]["coverage"]["count"] for point in found["points"]]
+    assert counts == [5, 4]  # what is known of a generator is no prediction
+    assert "new: coverage predicts +2.5 points of recall for gan@1" in capsys.readouterr().out
+
+
+def test_a_mirror_twin_is_named_where_real_images_are_limited(
+    blobs: ImageSet, setting: Setting, build: Build
+) -> None:
+    """Mirrored images of the twin are images of the class to every arm with symmetries."""
+    arms = parse_arms("plain,gan@1+only")
+    assert note_of_twin(build(blobs, setting), arms, limited=True) == []
+    twins = build(dataclasses.replace(blobs, mirror_pairs=(("rare", "long"),)), setting)
+    (note,) = note_of_twin(twins, arms, limited=True)
+    assert "rare has a mirror twin, long" in note
+    assert "less limited than it seems and gan@1+only does not learn from generated" in note
+    assert note_of_twin(twins, parse_arms("plain,gan@1"), limited=False) == []
 
 
 def test_sizes_that_do_not_fit_are_refused_before_anything_trains(

@@ -1,12 +1,19 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from classify.experiment.quality import rank_correlation
-from classify.experiment.screening import earlier_points, in_words, predict
+from classify.experiment.quality import rank_correlation, related_to_gains
+from classify.experiment.screening import (
+    SAME_TRAINING,
+    earlier_points,
+    in_words,
+    predict,
+    recipe_of,
+)
 
 
 def test_rank_correlation_is_spearmans_with_an_exact_p() -> None:
@@ -98,3 +105,68 @@ def test_the_hardest_generator_is_not_left_out_of_the_error() -> None:
     ]
     error = predict(points, {"coverage": 5.0})["by_measure"]["coverage"]["left_out_error"]
     assert error == pytest.approx(0.31 / 5**0.5, rel=0.02)
+
+
+def _points(count: int, **changes: object) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": f"g{n}", "sha256": f"s{n}", "training": f"run-{n}", "interval": [0.0, 0.1],
+            "measures": {"kernel_distance": 1.0 - 0.1 * n, "coverage": 0.5 + (n % 3)},
+            "gain": 0.01 * n, **changes,
+        }
+        for n in range(count)
+    ]  # fmt: skip
+
+
+def test_a_generator_that_was_given_twice_counts_once(tmp_path: Path) -> None:
+    points = _points(6)
+    once = related_to_gains(points, tmp_path, None)
+    twice = related_to_gains([*points, {**points[-1], "name": "again"}], tmp_path, None)
+    assert twice["relations"] == once["relations"]
+    assert len(twice["points"]) == 7
+    assert "Over 6 generators" in twice["sentence"]
+    assert once["relations"][0]["p_holm"] == pytest.approx(2 * once["relations"][0]["p"])
+
+
+def test_snapshots_of_one_training_are_not_called_independent(tmp_path: Path) -> None:
+    apart = related_to_gains(_points(6), tmp_path, None)["sentence"]
+    assert "independent" not in apart
+    together = related_to_gains(_points(6, training="run"), tmp_path, None)["sentence"]
+    assert "come from 1 training only: snapshots of one training are not independent" in together
+    older = [{k: v for k, v in p.items() if k not in ("training", "sha256")} for p in _points(6)]
+    assert related_to_gains(older, tmp_path, None)["sentence"] == apart
+
+
+def test_the_number_of_generators_is_that_of_known_gains(tmp_path: Path) -> None:
+    points = [*_points(3), *_points(3, gain=None, sha256="x")]
+    assert related_to_gains(points, tmp_path, None)["sentence"].startswith("3 generators with a")
+    equal = related_to_gains(_points(5, gain=0.0), tmp_path, None)["sentence"]
+    assert equal.startswith("5 generators with equal gains")
+
+
+def test_a_prediction_is_about_one_kind_of_arm(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The gain of half a dose, or of plain training, is not that of one image per real one."""
+    names = ("gan:a", "balanced+gan:a@1", "gan:a@0.5", "plain+gan", "gan@1+filtered")
+    assert [recipe_of(name) for name in names] == [
+        "gan@1", "gan@1", "gan@0.5", "plain+gan@1", "gan@1+filtered",
+    ]  # fmt: skip
+    now = {"features": "classifier", "weights_sha256": "w"}
+    settings = dict.fromkeys(SAME_TRAINING, 1) | {"measure": "recall"}
+    for name, dose, count in (("one", 1, 4), ("half", 0.5, 2)):
+        points = [{**p, "arm": f"gan:{p['name']}@{dose}"} for p in _points(count)]
+        results = {"class": "merger", "settings": settings, "quality": {**now, "points": points}}
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(json.dumps(results))
+    folders = [tmp_path / "half", tmp_path / "one"]
+    found = earlier_points(folders, "merger", settings, now)
+    assert [point["arm"] for point in found] == [f"gan:g{n}@1" for n in range(4)]
+    error = capsys.readouterr().err
+    assert "what gan@0.5 gained with 2 generators is left out: the prediction is about gan@1" in (
+        error
+    )
+    predicted = predict(found, {"kernel_distance": 0.5})
+    assert "points of average precision for gan@1 (95 %" in in_words(
+        "new", predicted, "average_precision"
+    )

@@ -139,7 +139,7 @@ def _losses_in_words(address: str) -> Iterator[None]:
     try:
         yield
     except (KilledWorker, CommClosedError, CancelledError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = str(error).splitlines()[0].split(". ")[0] if str(error) else "cancelled"
         raise InputError(
             f"the Dask cluster at {address} lost a training ({reason}); the same command goes on "
             "where it was, with more memory for each worker if that was short"

@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import CancelledError
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -215,6 +217,22 @@ def test_the_workers_of_a_cluster_say_what_they_train_on(monkeypatch: pytest.Mon
             busy.cancel()
         with pytest.raises(InputError, match=r"no worker of the Dask cluster at .* offers GPU"):
             cluster.device_of_workers(address, "auto", ("GPU",))
+
+
+def test_a_cluster_that_loses_a_training_says_so_in_one_line() -> None:
+    distributed = pytest.importorskip("distributed", reason="needs the dask extra")
+    from distributed.comm.core import CommClosedError
+
+    from classify.experiment.cluster import _losses_in_words
+
+    losses = (distributed.KilledWorker("galaxy-augment-1", SimpleNamespace(address="tcp://w:1"), 3), CommClosedError("closed"),
+              CancelledError())  # fmt: skip
+    for loss in losses:
+        with (
+            pytest.raises(InputError, match=r"tcp://x:1 lost a training \(.+\); the same command"),
+            _losses_in_words("tcp://x:1"),
+        ):
+            raise loss
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

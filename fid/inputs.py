@@ -29,6 +29,7 @@ from galaxies.image_files import (
     list_image_files,
 )
 from galaxies.image_set import ImageSet
+from galaxies.npz_shapes import array_shapes
 from galaxies.sources import is_simulated, open_image_set
 
 
@@ -136,8 +137,8 @@ def open_side(text: str, rules: ReadingRules | None = None) -> Side:
     if not is_simulated(selection.source) and not path.exists():
         raise InputError(f"{path} does not exist")
     if not selection.is_part:
-        if path.suffix.lower() == ".npy":
-            return FeatureArray(text, _load_array(path))
+        if path.suffix.lower() == ".npy" and (array := _load_array(path)) is not None:
+            return FeatureArray(text, array)
         if path.suffix.lower() == ".npz" and (side := _open_npz(path, text)) is not None:
             return side
         if path.suffix.lower() == ".zip":
@@ -156,13 +157,14 @@ def open_side(text: str, rules: ReadingRules | None = None) -> Side:
 def open_set(selection: Selection, rules: ReadingRules) -> tuple[ImageSet, tuple[str, ...]]:
     """The selected part of an image set, and what is wrong with each file that was left out."""
     path = Path(selection.source)
-    known = (*HDF5_ENDINGS, ".npz")
+    known = (*HDF5_ENDINGS, ".npz", ".npy")
     if not is_simulated(selection.source) and path.is_file() and path.suffix.lower() not in known:
         raise InputError(
             f"{path} is neither an image set ({' '.join(known)}), nor a folder, a zip, "
             "an .npy array or saved statistics"
         )
-    whole = open_image_set(selection.source, decoding=rules.decoding)
+    needs_labels = bool(selection.classes)  # a distance of whole sets does not ask what they show
+    whole = open_image_set(selection.source, decoding=rules.decoding, labelled=needs_labels)
     part = whole
     if selection.split is not None:
         part = part.side(selection.split)
@@ -213,11 +215,14 @@ def _is_folder_per_class(folder: Path) -> bool:
     return sum(any(is_image_file(one.name) for one in inner.iterdir()) for inner in folders) > 1
 
 
-def _load_array(path: Path) -> np.ndarray:
+def _load_array(path: Path) -> np.ndarray | None:
+    """Features; ``None`` where they look like images."""
     try:
         array = np.load(path, allow_pickle=False, mmap_mode="r")
     except (OSError, ValueError, EOFError) as error:
         raise InputError(f"{path} is not a readable array ({error})") from None
+    if array.ndim == 4 or (array.ndim == 3 and array.dtype == np.uint8):
+        return None
     try:
         return checked_features(array)
     except InputError as error:
@@ -226,20 +231,20 @@ def _load_array(path: Path) -> np.ndarray:
 
 def _open_npz(path: Path, text: str) -> Side | None:
     """Statistics or one array of features; ``None`` where it looks like an image set."""
+    shapes = array_shapes(path)
+    if is_statistics_file(list(shapes)):
+        statistics, origin = load_statistics(path)
+        return SavedStatistics(text, statistics, origin)
+    if any(len(shape) >= 3 for shape in shapes.values()):
+        return None
+    tables = [name for name, shape in shapes.items() if len(shape) == 2]
+    if len(tables) != 1:
+        raise InputError(
+            f"{path} holds {', '.join(shapes) or 'nothing'}; one array (N, d) of features, "
+            "saved statistics (mu, sigma) or images are needed"
+        )
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            names = list(arrays.files)
-            if is_statistics_file(names):
-                statistics, origin = load_statistics(path)
-                return SavedStatistics(text, statistics, origin)
-            tables = [name for name in names if arrays[name].ndim == 2]
-            if any(arrays[name].ndim >= 3 for name in names):
-                return None
-            if len(tables) != 1:
-                raise InputError(
-                    f"{path} holds {', '.join(names) or 'nothing'}; one array (N, d) of features, "
-                    "saved statistics (mu, sigma) or images and labels are needed"
-                )
             features = arrays[tables[0]]
     except (*UNREADABLE, ValueError) as error:
         raise InputError(f"{path} is not a readable .npz file ({error})") from None

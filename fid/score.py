@@ -83,6 +83,7 @@ def score_sides(config: ScoreConfig, real: Side, fake: Side) -> Scored:
     distance = frechet_distance(first.statistics, second.statistics)
     value = _compatible_value(config, first, second) if config.compat else distance.value
     notes = first.notes + second.notes + one_stretch + _channel_notes(config, real, fake)
+    notes += _doubts(real, fake, first, second)
     name = name_of_distance(origin.features, origin.weights_sha256)
     return Scored(first, second, origin, name, distance, value, notes)
 
@@ -273,6 +274,29 @@ def _channel_notes(config: ScoreConfig, real: Side, fake: Side) -> list[str]:
         if isinstance(side, LooseImages) and any(shape[0] == 1 for shape in side.shapes):
             notes.append(f"{side.name}: the network sees grey images as {channel_rule(1)}")
     return notes
+
+
+def _doubts(real: Side, fake: Side, first: SideFeatures, second: SideFeatures) -> list[str]:
+    """What may have been meant otherwise: one set twice, or one class against all of them."""
+    notes = []
+    if len(first.features) and np.array_equal(first.features, second.features):
+        notes.append(f"{real.name} and {fake.name} hold the same images: the value says nothing")
+    if isinstance(real, SetImages) and isinstance(fake, SetImages):
+        shown, generated = _classes(real), _classes(fake)
+        if generated < shown and len(real.image_set.class_names) > 1:
+            wanted = "".join(f"#class={name}" for name in sorted(generated))
+            notes.append(
+                f"{fake.name} holds only {', '.join(sorted(generated))}, and {real.name} also "
+                f"{', '.join(sorted(shown - generated))}: the classes that are missing count as "
+                f"distance; to compare like with like, write REAL as SOURCE{wanted}"
+            )
+    return notes
+
+
+def _classes(side: SetImages) -> set[str]:
+    """Names of the classes that have an image."""
+    names = side.image_set.class_names
+    return {names[label] for label in np.unique(side.image_set.labels)}
 
 
 def _few_images(scored: Scored) -> list[str]:

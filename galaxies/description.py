@@ -122,6 +122,8 @@ def describe(
     if columns is not None and columns != CatalogueColumns():
         raise InputError(f"{source} has no CSV catalogue whose columns could be named")
     image_set = open_image_set(source, labels=labels)
+    if not len(image_set):
+        raise InputError(f"{source} holds no image")
     sizes = {f"{image_set.size}x{image_set.size}": len(image_set)}
     report = leaks(image_set, near=near, progress=progress)
     return _describe(source, image_set, sizes, [], report, near)

@@ -18,9 +18,18 @@ import numpy as np
 import torch
 
 from galaxies.arrays import (
+    IMAGE_NAMES,
+    LABEL_NAMES,
+    as_strings,
+    channels_stand_first,
+    decoded,
+    features_of_array,
     groups_of_column,
-    labels_of_array,
+    image_name,
+    label_name,
+    labels_and_names,
     native_dtype,
+    split_of_array,
     unique_ids,
     unusable_dtype,
 )
@@ -54,6 +63,8 @@ class PixelsInHdf5:
     shape: tuple[int, int, int, int]
     dtype: torch.dtype
     scale_16_bit: bool = False
+    name: str = "images"
+    channels_first: bool = False
 
     def read(self, rows: np.ndarray) -> torch.Tensor:
         """Read (n, C, H, W) pixels of ``rows``."""
@@ -63,7 +74,7 @@ class PixelsInHdf5:
         unique, inverse = np.unique(rows, return_inverse=True)
         try:
             with _open(self.path) as file:
-                images = file["images"]
+                images = file[self.name]
                 if unique[-1] - unique[0] + 1 == len(unique):
                     block = images[unique[0] : unique[-1] + 1]
                 else:
@@ -79,7 +90,9 @@ class PixelsInHdf5:
         block = block.astype(_NAMES[self.dtype], copy=False)
         if len(unique) != len(rows) or not np.array_equal(unique, rows):
             block = block[inverse]
-        return torch.from_numpy(np.ascontiguousarray(block.transpose(0, 3, 1, 2)))
+        if not self.channels_first:
+            block = block.transpose(0, 3, 1, 2)
+        return torch.from_numpy(np.ascontiguousarray(block))
 
 
 def _read_scattered(images: h5py.Dataset, rows: np.ndarray) -> np.ndarray:
@@ -113,7 +126,7 @@ def read_hdf5(
     Raises
     ------
     InputError
-        If the file is not HDF5, is cut short, has no ``images`` or labels, or its lengths differ.
+        If the file is not HDF5, is cut short, has no images or labels, or its lengths differ.
     """
     try:
         with _open(path) as file:
@@ -125,24 +138,32 @@ def read_hdf5(
 def _image_set_of(
     file: h5py.File, path: Path, scale_16_bit: bool, crop: int | None, labelled: bool
 ) -> ImageSet:
-    if "images" not in file:
-        raise InputError(f"{path} has no dataset 'images' (found: {', '.join(file) or 'none'})")
-    label_key = next((key for key in ("ans", "labels") if key in file), None)
+    found = f"(found: {', '.join(file) or 'none'})"
+    images_key = image_name(file)
+    if images_key is None:
+        raise InputError(
+            f"{path} has no dataset 'images' {found}; also looked for: {', '.join(IMAGE_NAMES[1:])}"
+        )
+    label_key = label_name(file, images_key)
     if label_key is None and labelled:
-        raise InputError(f"{path} has no dataset 'ans' with the labels (found: {list(file)})")
-    _refuse_groups(file, path)
-    images = file["images"]
+        raise InputError(
+            f"{path} has no dataset 'ans' with the labels {found}; also looked for: "
+            f"{', '.join(LABEL_NAMES[1:-1])}"
+        )
+    _refuse_groups(file, path, images_key, label_key)
+    images = file[images_key]
     if images.ndim not in (3, 4):
         raise InputError(f"{path}: images are {images.shape}; (N, H, W, C) is needed")
-    count, height, width = images.shape[:3]
+    first = channels_stand_first(images.shape)
+    count, height, width = images.shape[:1] + images.shape[2:] if first else images.shape[:3]
+    channels = 1 if images.ndim == 3 else images.shape[1 if first else 3]
     labels = np.zeros(count, np.int64)
+    class_names: tuple[str, ...] | None = (UNLABELLED,)
     if label_key is not None:
-        labels = labels_of_array(file[label_key][()], str(path))
-    channels = images.shape[3] if images.ndim == 4 else 1
+        labels, class_names = labels_and_names(file[label_key][()], _class_names(file), str(path))
     if len(labels) != count:
         raise InputError(f"{path}: {count} images but {len(labels)} labels in {label_key!r}")
     recognised = recognise_galaxy10(height, labels, list(file)) if label_key else None
-    class_names = _attribute(file, "class_names") if label_key else (UNLABELLED,)
     if class_names is None:
         class_names = recognised.class_names if recognised else _numbered(labels)
     native = native_dtype(images.dtype)
@@ -156,20 +177,25 @@ def _image_set_of(
     group = _strings(file, "group")
     try:
         refuse_foreign_names(class_names, recognised)
-        store = PixelsInHdf5(path, (count, channels, height, width), dtype, scaled)
+        shape = (count, channels, height, width)
+        store = PixelsInHdf5(path, shape, dtype, scaled, images_key, first)
+        features: np.ndarray = np.zeros((count, 0), np.float32)
+        feature_names: tuple[str, ...] = ()
+        if "features" in file:
+            features, feature_names = features_of_array(
+                file["features"][()], _attribute(file, "feature_names"), "features"
+            )
         return ImageSet(
             store=centre_of(store, crop),
             labels=labels,
             class_names=tuple(class_names),
             ids=unique_ids(ids, "ids"),
-            split=file["split"][:].astype(np.int8) if "split" in file else None,
+            split=split_of_array(file["split"][()], "split") if "split" in file else None,
             group=groups_of_column(group, ids, "group")
             if group is not None and len(group) == len(ids)
             else group,
-            features=file["features"][:].astype(np.float32)
-            if "features" in file
-            else np.zeros((count, 0), np.float32),
-            feature_names=tuple(_attribute(file, "feature_names") or ()),
+            features=features,
+            feature_names=feature_names,
             mirror_pairs=_pairs(_attribute(file, "mirror_pairs")) if label_key else None,
             stretch=Stretch(**stretch) if stretch else None,
             provenance=dict(_attribute(file, "provenance") or {"source": str(path)}),
@@ -334,9 +360,9 @@ def _numbered(labels: np.ndarray) -> tuple[str, ...]:
     return tuple(f"class {index}" for index in range(int(labels.max(initial=-1)) + 1))
 
 
-def _refuse_groups(file: h5py.File, path: Path) -> None:
-    for name in ("images", "ans", "labels", "split", "ids", "group", "features"):
-        if name in file and not isinstance(file[name], h5py.Dataset):
+def _refuse_groups(file: h5py.File, path: Path, images: str, labels: str | None) -> None:
+    for name in (images, labels, "split", "ids", "group", "features", "class_names"):
+        if name and name in file and not isinstance(file[name], h5py.Dataset):
             raise InputError(f"{path}: {name!r} is a group of datasets; a dataset is needed")
 
 
@@ -346,8 +372,8 @@ def _attribute(file: h5py.File, name: str) -> Any:
     if value is None:
         return None
     if isinstance(value, np.ndarray):
-        return [_decoded(item) for item in value]
-    text = _decoded(value)
+        return [decoded(item) for item in value]
+    text = decoded(value)
     try:
         return json.loads(text)
     except json.JSONDecodeError:
@@ -366,27 +392,19 @@ def _pairs(value: Any) -> tuple[tuple[str, str], ...] | None:
 def _strings(file: h5py.File, name: str, *, empty: bool = False) -> Any:
     if name not in file:
         return np.zeros(0, dtype="U1") if empty else None
-    return as_strings(file[name][:])
+    return as_strings(file[name][()])
 
 
-def as_strings(values: np.ndarray) -> np.ndarray:
-    """(N,) str of a column as HDF5 gives it: numbers, bytes in UTF-8 (else Latin-1), or text."""
-    if values.dtype.kind in "biuf":
-        return values.astype(str)
-    return np.array([_decoded(value) for value in values], dtype=str)
-
-
-def _decoded(value: object) -> str:
-    if not isinstance(value, bytes):
-        return str(value)
-    try:
-        return value.decode()
-    except UnicodeDecodeError:
-        return value.decode("latin-1")
+def _class_names(file: h5py.File) -> tuple[str, ...] | None:
+    """From the attribute, or from a dataset of that name."""
+    names = _attribute(file, "class_names")
+    if names is None and "class_names" in file:
+        names = as_strings(file["class_names"][()]).tolist()
+    return None if names is None else tuple(names)
 
 
 def _as_utf8(values: np.ndarray) -> np.ndarray:
     if not len(values):
         return np.zeros(0, dtype="S1")
-    # A file name need not be UTF-8; its bytes stay as they are, and `_decoded` reads them again.
+    # A file name need not be UTF-8; its bytes stay as they are, and `decoded` reads them again.
     return np.char.encode(values.astype(str), "utf-8", "surrogateescape")

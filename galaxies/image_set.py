@@ -307,10 +307,7 @@ class ImageSet:
     def _check(self) -> None:
         count, channels, height, width = self.store.shape
         if not 1 <= channels <= 10:
-            advice = ""
-            if height <= 10 < min(channels, width):
-                advice = "; channels stand last in files, (N, H, W, C), and here they seem first"
-            raise InputError(f"images have {channels} channels; 1 to 10 are supported{advice}")
+            raise InputError(f"images have {channels} channels; 1 to 10 are supported")
         if height != width:
             raise InputError(f"images are {height}x{width}; square ones are needed (use --crop)")
         if self.store.dtype not in (torch.uint8, torch.float32):

@@ -188,6 +188,8 @@ def _pack_arrays(
     progress: bool,
 ) -> Packed:
     everything = len(image_set)
+    if not everything:
+        raise InputError(f"{source} holds no image")
     if exclude:
         image_set = image_set.without_classes(exclude)
     names = [image_set.class_names[label] for label in image_set.labels]

@@ -9,19 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from galaxies.arrays import (
-    groups_of_column,
-    labels_of_array,
-    native_dtype,
-    unique_ids,
-    unusable_dtype,
-)
 from galaxies.catalogue import Catalogue, CatalogueColumns, read_catalogue
-from galaxies.eight_bits import to_eight_bits
-from galaxies.errors import UNREADABLE, InputError
-from galaxies.hdf5 import HDF5_ENDINGS, UNLABELLED, as_strings, ordinal_ids, read_hdf5
+from galaxies.errors import InputError
+from galaxies.hdf5 import HDF5_ENDINGS, read_hdf5
 from galaxies.image_files import (
     BadImageError,
     Decoding,
@@ -31,8 +22,8 @@ from galaxies.image_files import (
     decode_image,
     read_headers,
 )
-from galaxies.image_set import ImageSet, PixelsInMemory, PixelStore
-from galaxies.resize import centre_of
+from galaxies.image_set import ImageSet, PixelStore
+from galaxies.npz import read_npz
 
 SIMULATED = "simulated"
 """The source name of the embedded simulated survey, the default of ``--data``."""
@@ -79,12 +70,17 @@ def open_image_set(
         raise InputError(f"{path} carries its own labels; --labels is for a folder of images")
     scale = decoding is not None and decoding.scale_16_bit
     crop = None if decoding is None else decoding.crop
-    if path.suffix.lower() == ".npz":
-        return _open_npz(path, scale_16_bit=scale, crop=crop, labelled=labelled)
+    if path.suffix.lower() == ".npz" or (path.suffix.lower() == ".npy" and not labelled):
+        return read_npz(path, scale_16_bit=scale, crop=crop, labelled=labelled)
     if path.suffix.lower() in HDF5_ENDINGS:
         return read_hdf5(path, scale_16_bit=scale, crop=crop, labelled=labelled)
+    advice = {
+        ".zip": "; unpack it first, and give the folder",
+        ".npy": "; it holds no labels: store them beside the images with np.savez",
+    }
     raise InputError(
         f"{path} is not an image set: give a folder, .npz or HDF5 ({' '.join(HDF5_ENDINGS)})"
+        + advice.get(path.suffix.lower(), "")
     )
 
 
@@ -172,52 +168,3 @@ def _decode_first_good(paths: Sequence[Path], decoding: Decoding) -> np.ndarray:
         except BadImageError as error:
             first_error = first_error or error
     raise InputError(f"not one of {len(paths)} images can be used; the first: {first_error}")
-
-
-def _open_npz(path: Path, *, scale_16_bit: bool, crop: int | None, labelled: bool) -> ImageSet:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            found = {name: arrays[name] for name in arrays.files}
-    except (*UNREADABLE, ValueError) as error:
-        raise InputError(f"{path} is not a readable .npz file ({error})") from None
-    label_key = next((key for key in ("labels", "ans", "y") if key in found), None)
-    image_key = next((key for key in ("images", "x") if key in found), None)
-    if image_key is None or (label_key is None and labelled):
-        needed = "arrays 'images' and 'labels'" if labelled else "an array 'images'"
-        raise InputError(f"{path} needs {needed} (found: {', '.join(found)})")
-    images, labels = found[image_key], np.zeros(len(found[image_key]), np.int64)
-    if label_key is not None:
-        labels = labels_of_array(found[label_key], str(path))
-    if images.ndim == 3:
-        images = images[..., None]
-    if images.ndim != 4 or len(images) != len(labels):
-        raise InputError(
-            f"{path}: images are {images.shape}, labels {labels.shape}; "
-            "(N, H, W, C) and (N,) are needed"
-        )
-    images = images.astype(native_dtype(images.dtype), copy=False)
-    if images.dtype == np.uint16 and scale_16_bit:
-        images = to_eight_bits(images)
-    if images.dtype not in (np.uint8, np.float32):
-        raise InputError(f"{path}: {unusable_dtype(images.dtype)}")
-    names = found.get("class_names") if label_key is not None else np.array([UNLABELLED])
-    count = int(labels.max(initial=-1)) + 1
-    split = found.get("split")
-    ids = as_strings(found["ids"]) if "ids" in found else ordinal_ids(len(images))
-    group = as_strings(found["group"]) if "group" in found else None
-    if group is not None and len(group) == len(ids):
-        group = groups_of_column(group, ids, "group")
-    if split is not None and split.dtype.kind not in "iu":
-        raise InputError(f"{path}: split must be (N,) integers: 0 train, 1 validation, 2 test")
-    store = PixelsInMemory(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
-    return ImageSet(
-        store=centre_of(store, crop),
-        labels=labels,
-        class_names=tuple(f"class {index}" for index in range(count))
-        if names is None
-        else tuple(as_strings(names).tolist()),
-        ids=unique_ids(ids, str(path)),
-        split=None if split is None else split.astype(np.int8),
-        group=group,
-        provenance={"source": str(path)},
-    )

@@ -14,11 +14,11 @@ import h5py
 import numpy as np
 
 from galaxies.allocation import joined_units, split_groups, split_labels
-from galaxies.arrays import groups_of_column
+from galaxies.arrays import as_strings, groups_of_column, image_name, label_name
 from galaxies.atomic import whole_file
 from galaxies.command_line import warn
 from galaxies.errors import InputError
-from galaxies.hdf5 import HDF5_ENDINGS, as_strings, read_hdf5, write_columns
+from galaxies.hdf5 import HDF5_ENDINGS, read_hdf5, write_columns
 from galaxies.hdf5_file import writable_hdf5
 from galaxies.image_set import SPLITS, ImageSet
 
@@ -168,6 +168,8 @@ def store_split(
             f"galaxy-set pack {path} OUT.h5"
         )
     image_set = read_hdf5(path)
+    if not len(image_set):
+        raise InputError(f"{path} holds no image")
     if image_set.split is not None and not overwrite and not keep_test:
         raise InputError(f"{path} holds a split already; pass --overwrite to replace it")
     kept_group = image_set.group
@@ -216,7 +218,7 @@ def read_column(path: Path, image_set: ImageSet, name: str) -> np.ndarray:
             for key, values in file.items()
             if isinstance(values, h5py.Dataset)
             and values.shape == (len(image_set),)
-            and key not in ("ans", "labels", "ids", "split")
+            and key not in ("ids", "split", label_name(file, image_name(file) or ""))
         ]
         if name in columns:
             return groups_of_column(as_strings(file[name][:]), image_set.ids, name)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from galaxies.errors import UNREADABLE, InputError
+from galaxies.npz_shapes import array_shapes
 
 CSV_ENDINGS = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 PARQUET_ENDINGS = (".parquet", ".pq")
@@ -23,17 +24,17 @@ Columns = dict[str, np.ndarray]
 
 
 def is_table_file(path: str | Path) -> bool:
-    """Whether ``path`` is a file that holds a table; an .npz with images is none."""
+    """Whether ``path`` is a file that holds a table; an .npz with an array of images is none."""
     path = Path(path)
     if not path.is_file() or not path.name.lower().endswith(TABLE_ENDINGS):
         return False
     if path.suffix.lower() != ".npz":
         return True
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return "images" not in arrays.files and "x" not in arrays.files
-    except (*UNREADABLE, ValueError):
+        shapes = array_shapes(path)
+    except InputError:
         return False
+    return "images" not in shapes and all(len(shape) < 3 for shape in shapes.values())
 
 
 def read_columns(path: Path) -> Columns:

@@ -1,5 +1,6 @@
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -306,3 +307,21 @@ def test_damaged_compressed_statistics_and_features_say_so(tmp_path, rng):
         path.write_bytes(data)
         with pytest.raises(InputError, match=r"is not a readable \.npz file"):
             open_side(str(path))
+
+
+@pytest.mark.parametrize("ending", [".npy", ".npz", ".h5"])
+def test_images_without_labels(tmp_path, ending):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
+    path = tmp_path / f"fake{ending}"
+    if ending == ".npy":
+        np.save(path, pixels)
+    elif ending == ".npz":
+        np.savez(path, pixels)  # arr_0, as programs that sample from diffusion models write them
+    else:
+        with h5py.File(path, "w") as file:
+            file["images"] = pixels
+    side = open_side(str(path))
+    assert isinstance(side, SetImages)
+    np.testing.assert_array_equal(side.read(np.arange(5)).numpy(), pixels.transpose(0, 3, 1, 2))
+    with pytest.raises(InputError, match=r"labels"):
+        open_side(f"{path}#class=merger")

@@ -253,3 +253,22 @@ def test_statistics_of_chosen_bands(pixel_features, tiny_set_path, capsys, tmp_p
     assert statistics_main(["save", sides[0], str(tmp_path / "a.npz"), *words]) == 0
     capsys.readouterr()
     assert scored(capsys, tmp_path / "a.npz", sides[1], *words)["value"] == direct["value"]
+
+
+def test_the_same_images_twice_are_noticed(pixel_features, folders, capsys):
+    assert "hold the same images" in " ".join(
+        scored(capsys, folders[0], folders[0], *PIXELS)["notes"]
+    )
+    assert "hold the same images" not in " ".join(scored(capsys, *folders, *PIXELS)["notes"])
+
+
+def test_one_generated_class_against_all_real_ones_is_noticed(
+    pixel_features, tiny_set, tmp_path, capsys
+):
+    write_hdf5(tiny_set, tmp_path / "real.h5")
+    write_hdf5(tiny_set.of_classes(["double"]), tmp_path / "fake.h5")
+    notes = scored(capsys, tmp_path / "real.h5", tmp_path / "fake.h5", *PIXELS)["notes"]
+    assert any("holds only double" in note and "SOURCE#class=double" in note for note in notes)
+    real = f"{tmp_path / 'real.h5'}#class=double"
+    notes = scored(capsys, real, tmp_path / "fake.h5", *PIXELS)["notes"]
+    assert not any("holds only" in note for note in notes)

@@ -11,7 +11,6 @@ import torch
 import galaxies
 from galaxies.errors import InputError
 from galaxies.image_set import PixelsInMemory
-from galaxies.sources import open_image_set
 
 
 def test_selection_keeps_columns_aligned(tiny_set, rng):
@@ -88,12 +87,6 @@ def test_flux_that_is_no_number_is_refused_where_it_is_read(tiny_set):
     for reading in (lambda: flux.read(np.arange(10, 20)), lambda: flux.pixels):
         with pytest.raises(InputError, match=f"NaN or infinite, such as {flux.ids[17]}"):
             reading()
-
-
-def test_channels_that_stand_first_are_named_in_the_error(tmp_path):
-    np.savez(tmp_path / "a.npz", images=np.zeros((4, 3, 32, 32), np.uint8), labels=np.arange(4) % 2)
-    with pytest.raises(InputError, match=r"32 channels.*channels stand last in files"):
-        open_image_set(tmp_path / "a.npz")
 
 
 def test_the_room_shows_its_image_set_and_loads_it_when_asked() -> None:

@@ -44,7 +44,7 @@ def write_card(
         "| class | training images | chosen |",
         "| --- | ---: | --- |",
         *(
-            f"| {name} | {count} | {'yes' if name in chosen else ''} |"
+            f"| {_cell(name)} | {count} | {'yes' if name in chosen else ''} |"
             for name, count in zip(made, data.counts, strict=True)
         ),
         "",
@@ -86,6 +86,11 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def _cell(text: str) -> str:
+    """A class name inside a table, where a bar would begin the next cell."""
+    return text.replace("|", r"\|")
+
+
 def _pictures(rows: list[dict[str, Any]], best: dict[str, Any]) -> list[str]:
     """Those of the kept step; nothing where a run was stopped before its first evaluation."""
     if not any(row["kind"] == "evaluation" and row["step"] == best["step"] for row in rows):
@@ -118,7 +123,7 @@ def _quality(rows: list[dict[str, Any]], best: dict[str, Any], chosen: list[str]
         verdict = row["verdicts"].get(name)
         if verdict:
             table.append(
-                f"| {name} | {verdict['kid']:.4f} | {verdict['kid_error']:.4f} | "
+                f"| {_cell(name)} | {verdict['kid']:.4f} | {verdict['kid_error']:.4f} | "
                 f"{verdict['diversity']:.2f} | {verdict['copying']:.2f} | "
                 f"{verdict['nearness']:.2f} | {verdict['agreement']:.2f} | "
                 f"{verdict['agreement_real']:.2f} |"

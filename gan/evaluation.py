@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from galaxies.pixels import to_network
 from gan import guards
-from gan.judge import Extractor, Judge
+from gan.judge import LEAST_VALIDATION, Extractor, Judge
 from gan.judge_training import trained_extractor, why_no_judge
 from gan.pictures import grid, save_picture
 from gan.preparation import Preparation
@@ -61,7 +61,15 @@ def make_judge(
         extractor = trained_extractor(
             folder, preparation.judge_train, seed=config.seed, device=device, progress=progress
         )
-    return Judge(extractor, preparation.judge_train, preparation.judge_validation)
+    judge = Judge(extractor, preparation.judge_train, preparation.judge_validation)
+    names = preparation.data.class_names
+    unjudged = [repr(names[i]) for i in preparation.chosen if not judge.can_judge(i)]
+    if unjudged:
+        say(
+            f"{', '.join(unjudged)} cannot be judged with fewer than {LEAST_VALIDATION} validation "
+            "images: the other chosen classes alone decide which weights are kept"
+        )
+    return judge
 
 
 def judge_images(

@@ -161,9 +161,7 @@ def _write_folder(image_set: ImageSet, out: Path, *, overwrite: bool) -> None:
             record["features"] = image_set.features.tolist()
         (folder / PROVENANCE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     if len(image_set.class_names) != len(counters):
-        missing = len(image_set.class_names) - len(counters)
         warn(
             f"{out} holds sub-folders of {len(counters)} of the {len(image_set.class_names)} "
-            f"classes; read alone they are numbered anew, without the other {missing} (an .h5 "
-            "output keeps the numbers)"
+            "classes; read alone they are numbered anew (an .h5 output keeps the numbers)"
         )

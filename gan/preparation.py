@@ -98,10 +98,7 @@ def prepare(config: TrainConfig, images: ImageSet) -> Preparation:
     present = [int(index) for index in np.flatnonzero(counts >= LEAST_IMAGES)]
     for index in chosen:
         if index not in present:
-            raise InputError(
-                f"class {images.class_names[index]!r} has {counts[index]} training images; "
-                f"at least {LEAST_IMAGES} are needed"
-            )
+            raise InputError(_too_few(images, index, int(counts[index])))
     made = chosen if config.scope == "class" else present
     train = _of_classes(side, made)
     fingerprints = train.fingerprints().tolist()
@@ -158,6 +155,18 @@ def prepare(config: TrainConfig, images: ImageSet) -> Preparation:
         data=data,
         fingerprints=fingerprints,
         ids=[str(name) for name in train.ids],
+    )
+
+
+def _too_few(images: ImageSet, index: int, on_training_side: int) -> str:
+    """Why a class cannot be made, and what would help."""
+    name, total = images.class_names[index], int(images.counts()[index])
+    if total < LEAST_IMAGES:
+        return f"class {name!r} has {total} images; at least {LEAST_IMAGES} training images needed"
+    return (
+        f"class {name!r} has {on_training_side} of its {total} images on the training side of the "
+        f"split; at least {LEAST_IMAGES} are needed there: galaxy-set split SET.h5 --fractions "
+        "0.7 0.15 0.15 --overwrite gives it more, or choose another --class"
     )
 
 

@@ -11,7 +11,9 @@ from fid.kernel import kernel_distance
 from galaxies.image_set import PixelsInMemory
 from galaxies.pixels import Stretch
 from galaxies.symmetry import apply_symmetry
+from gan.evaluation import make_judge
 from gan.judge import Judge, _spread
+from gan.preparation import prepare
 
 
 def corners(pixels: torch.Tensor) -> torch.Tensor:
@@ -127,3 +129,18 @@ def test_only_the_images_of_a_judged_class_and_its_twin_are_made_small(sides, mo
     judge.judge(0, made)
     assert sizes[-1] == len(made)
     assert len(sizes) == 4
+
+
+def test_a_chosen_class_that_cannot_be_judged_is_named(
+    tiny_config, tiny_set, few_held_out, tmp_path
+):
+    """The others chose the weights in silence."""
+    config = tiny_config(classes=("0", "1"), judge="classifier")
+    preparation = prepare(config, few_held_out(tiny_set, 0, 3))
+    said = []
+    cpu = torch.device("cpu")
+    judge = make_judge(preparation, config, tmp_path, cpu, corners, progress=False, say=said.append)
+    assert judge is not None
+    assert judge.can_judge(1)
+    (sentence,) = said
+    assert sentence.startswith("'double' cannot be judged with fewer than 4 validation images")

@@ -441,7 +441,13 @@ class Results:
         lines = []
         for name, floor in self.content.get("floor", {}).items():
             lines += [f"## {name}", "", "mean ± standard deviation over seeds", ""]
-            heads = ["KID", "KID (mobilenetv2)", "FD (mobilenetv2)", "precision", "recall"]
+            heads = [
+                "KID (classifier)",
+                "KID (mobilenetv2)",
+                "FD (mobilenetv2)",
+                "precision",
+                "recall",
+            ]
             heads += ["coverage", "diversity", "copying", "class", "physics", "sharpness"]
             lines += ["| variant | seeds | " + " | ".join(heads) + " |"]
             lines += ["| --- " * (len(heads) + 2) + "|"]
@@ -465,13 +471,15 @@ class Results:
                 value: Any = row
                 for key in path:
                     value = value.get(key) if isinstance(value, dict) else None
-                if value is not None:
+                if value is not None and not np.isnan(value):  # nan: images without an object
                     values.append(float(value))
             if not values:
                 return "–"
             digits = 1 if path[-1] == "fd" else 2 if abs(np.mean(values)) >= 0.1 else 3
             text = f"{np.mean(values):.{digits}f}"
-            return text if len(values) == 1 else f"{text} ± {np.std(values, ddof=1):.{digits}f}"
+            if len(values) > 1:
+                text += f" ± {np.std(values, ddof=1):.{digits}f}"
+            return text if len(values) == len(rows) else f"{text} ({len(values)} of {len(rows)})"
 
         mobile = "mobilenetv2" if "mobilenetv2" in rows[0] else "classifier"
         return [

@@ -111,10 +111,13 @@ def _quality(rows: list[dict[str, Any]], best: dict[str, Any], chosen: list[str]
     if row is None:
         kept = rows[-1]["step"] if best["rank"] is None and rows else best["step"]
         return [f"Not judged; the weights of step {kept} were kept."]
+    looks = _counted(sum(r["kind"] == "evaluation" and "kid" in r for r in rows), "evaluation")
     table = [
         f"Weights of step {best['step']}, chosen by KID against the validation split on features "
         "of a classifier trained on the training split. KID 0 is perfect; diversity 1 is that of "
-        "real images; copying 0 is none.",
+        f"real images; copying 0 is none. The KID is the least of {looks}, each as uncertain as "
+        "its standard error says, so it flatters the generator; `fid-score --all` against the "
+        "test split does not.",
         "",
         "| class | KID | standard error | diversity | copying | nearness | taken for it | real |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",

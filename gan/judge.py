@@ -221,14 +221,22 @@ def views_of_class(pixels: Tensor, labels: np.ndarray, index: int, twin: int) ->
     return ClassViews(((of_class[index], turned), (of_class[twin], mirrored)))
 
 
-def nearest_distance(images: Tensor, references: ClassViews) -> Tensor:
-    """(n,) root mean square distance of images (n, C, S, S) to the nearest view of a class."""
+def nearest_distance(
+    images: Tensor, references: ClassViews, itself: Tensor | None = None
+) -> Tensor:
+    """(n,) root mean square distance of images (n, C, S, S) to the nearest view of a class.
+
+    ``itself`` (n,) names the image of the first part that each image is, and is not compared with.
+    """
     best = torch.full((len(images),), torch.inf)
     flat = images.flatten(1)
-    for others, elements in references.parts:
+    for number, (others, elements) in enumerate(references.parts):
         for element in elements if len(others) else ():
             turned = apply_symmetry(others, torch.full((len(others),), element))
-            best = torch.minimum(best, torch.cdist(flat, turned.flatten(1)).min(dim=1).values)
+            distances = torch.cdist(flat, turned.flatten(1))
+            if itself is not None and number == 0:
+                distances[torch.arange(len(images)), itself] = torch.inf
+            best = torch.minimum(best, distances.min(dim=1).values)
     return best / flat.shape[1] ** 0.5
 
 

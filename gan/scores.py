@@ -119,15 +119,11 @@ class Scorer:
         twin = int(self.train.mirror_permutation()[index])
         shown = self.train.of_classes(sorted({index, twin}))
         pixels, labels = thumbnails(shown.pixels, shown.stretch), shown.labels
-        own = np.flatnonzero(labels == index)
-        usual = []
-        for row in own[:_MOST_COMPARED]:
-            others = np.delete(np.arange(len(labels)), row)
-            rest = views_of_class(pixels[torch.from_numpy(others)], labels[others], index, twin)
-            usual.append(nearest_distance(pixels[row : row + 1], rest)[0])
         references = views_of_class(pixels, labels, index, twin)
+        own = references.parts[0][0][:_MOST_COMPARED]
+        usual = nearest_distance(own, references, torch.arange(len(own)))
         distances = nearest_distance(thumbnails(images, shown.stretch), references)
-        return (distances / torch.stack(usual).median().clamp_min(1e-12)).double().numpy()
+        return (distances / usual.median().clamp_min(1e-12)).double().numpy()
 
 
 def chosen_rows(scores: np.ndarray, count: int) -> np.ndarray:

@@ -159,12 +159,12 @@ def _print_outcome(config: TrainConfig, outcome: object) -> None:
         print_json(report)
         return
     kid = "".join(f", KID {name} {value:.4f}" for name, value in report["kid"].items())
+    speed = f" at {report['images_per_second']:.0f} images/s"
+    if not report["images_per_second"]:
+        speed = ", all done before"
     print(
-        f"{report['folder']}: {report['step']} steps at {report['images_per_second']:.0f} "
-        f"images/s, kept step {report['chosen_step']}{kid}"
+        f"{report['folder']}: {report['step']} steps{speed}, kept step {report['chosen_step']}{kid}"
     )
-    if report["step"] == 0:
-        warn("nothing was trained")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from galaxies.image_set import PixelsInMemory
 from galaxies.pixels import Stretch
 from galaxies.symmetry import apply_symmetry
 from gan.evaluation import make_judge
-from gan.judge import Judge, _spread
+from gan.judge import Judge, _spread, nearest_distance, views_of_class
 from gan.preparation import prepare
 
 
@@ -144,3 +144,18 @@ def test_a_chosen_class_that_cannot_be_judged_is_named(
     assert judge.can_judge(1)
     (sentence,) = said
     assert sentence.startswith("'double' cannot be judged with fewer than 4 validation images")
+
+
+def test_an_image_is_not_its_own_neighbour(generator):
+    """Left out as an index, which copies nothing, or from the images that are compared."""
+    images = torch.rand(7, 1, 8, 8, generator=generator)
+    labels = np.array([0, 1, 0, 0, 1, 0, 0])
+    for twin in (0, 1):
+        references = views_of_class(images, labels, 0, twin)
+        own = references.parts[0][0]
+        found = nearest_distance(own, references, torch.arange(len(own)))
+        for place, row in enumerate(np.flatnonzero(labels == 0)):
+            rest = np.delete(np.arange(7), row)
+            others = views_of_class(images[torch.from_numpy(rest)], labels[rest], 0, twin)
+            expected = nearest_distance(images[row : row + 1], others)
+            torch.testing.assert_close(found[place : place + 1], expected)

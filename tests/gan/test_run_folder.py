@@ -130,3 +130,6 @@ def test_the_command_goes_on_without_out(tiny_set, tmp_path, monkeypatch, capsys
     assert main(["--class", "0", "--resume", "--steps", "3"]) == 0
     assert "resuming checkpoints/tail-zwei_Kerne" in capsys.readouterr().err
     assert read_state(folder)["number"] == 3
+    capsys.readouterr()
+    assert main(["--class", "0", "--resume"]) == 0
+    assert "3 steps, all done before, kept step 3" in capsys.readouterr().out

@@ -5,7 +5,10 @@ It says so by a CSV catalogue, by one sub-folder per class, or by such sub-folde
 """
 
 import csv
+import dataclasses
 import json
+import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from galaxies.arrays import groups_of_column
+from galaxies.arrays import SIDE_NAMES, groups_of_column
 from galaxies.class_names import class_index, class_order
 from galaxies.command_line import warn
 from galaxies.errors import InputError
@@ -27,8 +30,11 @@ CATALOGUE_NAME = "labels.csv"
 PROVENANCE_NAME = "provenance.json"
 """A file of this name inside a folder of images becomes the provenance of the set."""
 
-_SPLIT_NAMES = {name: index for index, name in enumerate(SPLITS)} | {"val": 1, "valid": 1}
-_SPLIT_VALUES = _SPLIT_NAMES | {str(index): index for index in range(3)}
+_SPLIT_VALUES = SIDE_NAMES | {str(index): index for index in range(3)}
+_NOT_CLASSES = ("__MACOSX",)
+"""Folders that programs leave behind, never classes."""
+_NOT_PICTURES = (".db", ".ini", ".txt", ".md", ".csv", ".tsv", ".json", ".xml", ".html", ".yaml")
+"""Endings of what lies beside pictures; files of any other ending may have been meant as some."""
 _LARGEST_WHOLE_FLOAT32 = 2**24
 
 
@@ -67,6 +73,8 @@ class Catalogue:
         Every class, by number or letter, or in the order that ``provenance.json`` gives.
     provenance : dict
         What ``provenance.json`` says, if there is one.
+    absent : tuple of str
+        Files that the catalogue names and that do not exist; their rows are left out.
     """
 
     paths: tuple[Path, ...]
@@ -78,6 +86,7 @@ class Catalogue:
     feature_names: tuple[str, ...]
     class_names: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    absent: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.class_names:
@@ -96,6 +105,7 @@ class Catalogue:
             self.feature_names,
             tuple(name for name in self.class_names if name in set(classes)),
             self.provenance,
+            self.absent,
         )
 
     def without_classes(self, names: Sequence[str]) -> "Catalogue":
@@ -114,9 +124,24 @@ class Catalogue:
 
 
 def read_catalogue(
-    folder: Path, labels: Path | None, columns: CatalogueColumns | None = None
+    folder: Path,
+    labels: Path | None,
+    columns: CatalogueColumns | None = None,
+    *,
+    skip_absent: bool = False,
 ) -> Catalogue:
     """Read what a folder says about its images: from a CSV, or from one sub-folder per class.
+
+    Parameters
+    ----------
+    folder
+        Holds the images.
+    labels
+        The CSV; default ``labels.csv`` inside the folder, where there is one.
+    columns
+        Names of its columns.
+    skip_absent
+        Leave out rows whose files do not exist, and name them in ``absent``.
 
     Raises
     ------
@@ -126,7 +151,7 @@ def read_catalogue(
     if labels is None and (folder / CATALOGUE_NAME).is_file():
         labels = folder / CATALOGUE_NAME
     if labels is not None:
-        return _catalogue_of_csv(folder, labels, columns or CatalogueColumns())
+        return _catalogue_of_csv(folder, labels, columns or CatalogueColumns(), skip_absent)
     if columns is not None and columns != CatalogueColumns():
         raise InputError(f"{folder} has no {CATALOGUE_NAME} whose columns could be named")
     return _catalogue_of_subfolders(folder)
@@ -134,34 +159,44 @@ def read_catalogue(
 
 def _catalogue_of_subfolders(folder: Path) -> Catalogue:
     children = _subfolders(folder)
-    sides = [child for child in children if child.name.lower() in _SPLIT_NAMES]
+    sides = [child for child in children if child.name.lower() in SIDE_NAMES]
     by_side = len(sides) > 1 and sides == children and all(_subfolders(side) for side in sides)
     paths: list[Path] = []
     classes: list[str] = []
     split: list[int] = []
-    empty: list[str] = []
+    empty: list[Path] = []
     nested = 0
+    others: Counter[str] = Counter()
     for parent in sides if by_side else [folder]:
         for child in _subfolders(parent):
             if not any(is_image_file(file.name) for file in child.iterdir()):
-                empty.append(child.relative_to(folder).as_posix())
+                empty.append(child)
                 continue
+            _refuse_foreign_bytes(child)
+            others.update(_endings_of_others(child))
             files = list_image_files(child)
             nested += len(list_image_files(child, recursive=True)) - len(files)
             paths += files
             classes += [child.name] * len(files)
-            split += [_SPLIT_NAMES[parent.name.lower()] if by_side else 0] * len(files)
+            split += [SIDE_NAMES[parent.name.lower()] if by_side else 0] * len(files)
     here = sum(is_image_file(path.name) for path in folder.iterdir())
     if not paths:
         raise InputError(
             f"{folder} holds no sub-folder with images and no {CATALOGUE_NAME} "
-            f"(found {here} images in the folder itself, {len(empty)} sub-folders without images); "
-            "make one sub-folder per class, or pass --labels FILE.csv"
+            f"(found {here} images in the folder itself, {len(empty)} sub-folders without images"
+            f"{_what_else(empty)}); make one sub-folder per class, or pass --labels FILE.csv"
         )
     if empty:
+        names = [child.relative_to(folder).as_posix() for child in empty]
         raise InputError(
-            f"{folder}: these sub-folders hold no image: {_listed(empty)}; "
+            f"{folder}: these sub-folders hold no image: {_listed(names)}{_what_else(empty)}; "
             "fill or remove them, or pass --labels FILE.csv"
+        )
+    if others:
+        listed = ", ".join(f"{count} {ending}" for ending, count in others.most_common(5))
+        warn(
+            f"{folder}: left out {others.total()} files whose ending is not that of a picture: "
+            f"{listed} (endings looked for: {' '.join(IMAGE_ENDINGS)})"
         )
     if here or nested:
         warn(
@@ -184,8 +219,50 @@ def _catalogue_of_subfolders(folder: Path) -> Catalogue:
 
 def _subfolders(folder: Path) -> list[Path]:
     return sorted(
-        child for child in folder.iterdir() if child.is_dir() and not child.name.startswith(".")
+        child
+        for child in folder.iterdir()
+        if child.is_dir() and not child.name.startswith(".") and child.name not in _NOT_CLASSES
     )
+
+
+def _refuse_foreign_bytes(folder: Path) -> None:
+    """A class's name is written as UTF-8; a folder's may be any bytes."""
+    try:
+        folder.name.encode()
+    except UnicodeEncodeError:
+        shown = os.fsencode(folder.name).decode("utf-8", "backslashreplace")
+        raise InputError(
+            f"{folder.parent}: the name of the sub-folder {shown} is not UTF-8, and it becomes "
+            "that of a class; rename it"
+        ) from None
+
+
+def _endings_of_others(folder: Path) -> Counter[str]:
+    """Endings of the files that are neither pictures nor what usually lies beside some."""
+    return Counter(
+        file.suffix.lower() or "without an ending"
+        for file in folder.iterdir()
+        if not file.name.startswith(".")
+        and not is_image_file(file.name)
+        and file.suffix.lower() not in _NOT_PICTURES
+        and file.is_file()
+    )
+
+
+def _what_else(empty: Sequence[Path]) -> str:
+    """What folders without pictures hold instead."""
+    others = sum((_endings_of_others(child) for child in empty), Counter[str]())
+    deeper = [child for folder in empty for child in _subfolders(folder)]
+    deeper = [child for child in deeper if any(is_image_file(f.name) for f in child.iterdir())]
+    said = ""
+    if others:
+        listed = ", ".join(f"{count} {ending}" for ending, count in others.most_common(5))
+        said += f", but {listed} files, which are not read"
+        if any(ending in (".fits", ".fit", ".fts") for ending in others):
+            said += " (put flux into HDF5 or .npz as float32)"
+    if deeper:
+        said += f", but images lie one level deeper, as in {deeper[0]}"
+    return said
 
 
 def _read_provenance(folder: Path) -> dict[str, Any]:
@@ -209,26 +286,42 @@ def _published_order(provenance: dict[str, Any], classes: Sequence[str]) -> tupl
     return ()
 
 
-def _catalogue_of_csv(folder: Path, labels: Path, columns: CatalogueColumns) -> Catalogue:
+def _catalogue_of_csv(
+    folder: Path, labels: Path, columns: CatalogueColumns, skip_absent: bool
+) -> Catalogue:
     header, rows = _read_rows(labels)
     _refuse_missing_columns(labels, header, columns)
     for column in (columns.file, columns.label, columns.group, columns.id):
         lines = [number for number, row in enumerate(rows, 2) if not row.get(column, "-").strip()]
         if lines:
             raise InputError(f"{labels}: column {column!r} is empty on lines {_listed(lines)}")
-    paths = _existing_files(folder, [row[columns.file].strip() for row in rows], labels)
+    names = [row[columns.file].strip() for row in rows]
+    found = _existing_files(folder, names, labels)
+    absent = tuple(name for name, path in zip(names, found, strict=True) if path is None)
+    if absent and (not skip_absent or len(absent) == len(names)):
+        raise InputError(
+            f"{labels} names {len(absent)} files that are not in {folder}, with or without an "
+            f"ending such as {IMAGE_ENDINGS[1]}: {_listed(absent)}; "
+            + (
+                "correct the catalogue, or leave them out with: galaxy-set pack --skip-bad"
+                if len(absent) < len(names)
+                else "give the folder that these names are relative to, and the CSV by --labels"
+            )
+        )
+    others = [name for name in header if name not in dataclasses.astuple(columns)]
+    feature_names, features = _numeric_columns(rows, others, labels)
+    features = features[[path is not None for path in found]]
+    rows = [row for row, path in zip(rows, found, strict=True) if path is not None]
+    paths = tuple(path for path in found if path is not None)
     if columns.id in header:
         ids = np.array([row[columns.id].strip() for row in rows])
     else:
         ids = np.array([_id_of_path(path, folder) for path in paths])
-    names, times = np.unique(ids, return_counts=True)
+    different, times = np.unique(ids, return_counts=True)
     if (times > 1).any():
         raise InputError(
-            f"{labels}: these ids stand in more than one row: {_listed(names[times > 1])}"
+            f"{labels}: these ids stand in more than one row: {_listed(different[times > 1])}"
         )
-    used = {columns.file, columns.label, columns.group, columns.id, columns.split}
-    others = [name for name in header if name not in used]
-    feature_names, features = _numeric_columns(rows, others, labels)
     return Catalogue(
         paths,
         tuple(row[columns.label].strip() for row in rows),
@@ -242,33 +335,39 @@ def _catalogue_of_csv(folder: Path, labels: Path, columns: CatalogueColumns) -> 
         features,
         feature_names,
         provenance=_read_provenance(folder),
+        absent=absent,
     )
 
 
-def _existing_files(folder: Path, names: Sequence[str], labels: Path) -> tuple[Path, ...]:
+def _existing_files(folder: Path, names: Sequence[str], labels: Path) -> list[Path | None]:
     """The file of each name; a name without an ending, such as 100008, finds 100008.jpg."""
-    paths, absent = [], []
+    stems: dict[Path, dict[str, list[str]]] = {}
+
+    def with_ending(path: Path) -> list[str]:
+        if path.parent not in stems:  # one look at a folder, not nine at each file
+            known: dict[str, list[str]] = {}
+            if path.parent.is_dir():
+                for file in sorted(path.parent.iterdir()):
+                    if is_image_file(file.name):
+                        known.setdefault(file.stem, []).append(file.name)
+            stems[path.parent] = known
+        return stems[path.parent].get(path.name, [])
+
+    paths: list[Path | None] = []
     for name in names:
         path = folder / name
-        if not path.is_file():
-            with_ending = (path.with_name(path.name + ending) for ending in IMAGE_ENDINGS)
-            found = [file for file in with_ending if file.is_file()]
-            if len(found) > 1:
-                raise InputError(
-                    f"{labels}: {name} may be {_listed([file.name for file in found])}; "
-                    "write the ending into the catalogue"
-                )
-            if not found:
-                absent.append(name)
-                continue
-            path = found[0]
-        paths.append(path)
-    if absent:
-        raise InputError(
-            f"{labels} names {len(absent)} files that are not in {folder}, with or without an "
-            f"ending such as {IMAGE_ENDINGS[1]}: {_listed(absent)}"
-        )
-    return tuple(paths)
+        if not path.is_file() and "\\" in name:  # a catalogue from Windows
+            path = folder / name.replace("\\", "/")
+        if path.is_file():
+            paths.append(path)
+            continue
+        found = with_ending(path)
+        if len(found) > 1:
+            raise InputError(
+                f"{labels}: {name} may be {_listed(found)}; write the ending into the catalogue"
+            )
+        paths.append(path.with_name(found[0]) if found else None)
+    return paths
 
 
 def _read_rows(labels: Path) -> tuple[list[str], list[dict[str, str]]]:

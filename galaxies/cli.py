@@ -43,8 +43,8 @@ class PackConfig:
     exclude: _Classes = ()
     """Leave this class out; may be repeated."""
     skip_bad: bool = False
-    """Leave out images that cannot be decoded, or whose flux is NaN or infinite somewhere, and
-    count them, instead of refusing all."""
+    """Leave out images that cannot be decoded, that a catalogue names and that do not exist, or
+    whose flux is NaN or infinite somewhere, and count them, instead of refusing all."""
     scale_16_bit: bool = False
     """Divide 16-bit values by 257 and round, instead of refusing them."""
     stretch: Annotated[
@@ -209,7 +209,7 @@ def _pack(config: PackConfig) -> None:
         return
     left_out = f"; left out {packed.excluded} of excluded classes" if packed.excluded else ""
     if packed.skipped:
-        left_out += f"; skipped {len(packed.skipped)} bad images: {', '.join(packed.skipped)}"
+        left_out += f"; skipped {len(packed.skipped)} bad images: {_listed(packed.skipped)}"
     print(_facts_line(config.out, packed.image_set) + left_out)
 
 
@@ -281,6 +281,12 @@ def _info(config: InfoConfig) -> None:
         print_json(dataclasses.asdict(description))
     else:
         print("\n".join(description.lines()))
+
+
+def _listed(names: Sequence[str], most: int = 50) -> str:
+    """The names, as far as a line has room; ``--json`` has all."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def _facts(path: Path, image_set: "ImageSet") -> dict[str, object]:

@@ -156,6 +156,9 @@ def _first_sentence(box: str, program: str) -> str:
 
 
 def _guarded(program: str, action: Callable[[], object]) -> int:
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name may be any bytes, and a terminal may not know every letter.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             action()

@@ -51,7 +51,7 @@ class Description:
     near_duplicates : list of [str, str] or None
         Ids of pairs; ``None`` where they were not looked for.
     unreadable : list of str
-        What is wrong with each image that cannot be used.
+        Images that cannot be used, and files that a catalogue names and that do not exist.
     problems : list of str
         One sentence each.
     """
@@ -117,7 +117,7 @@ def describe(
         If the source cannot be opened at all.
     """
     if not is_simulated(source) and Path(source).is_dir():
-        catalogue = read_catalogue(Path(source), labels, columns)
+        catalogue = read_catalogue(Path(source), labels, columns, skip_absent=True)
         return _describe_folder(source, catalogue, near, progress)
     if columns is not None and columns != CatalogueColumns():
         raise InputError(f"{source} has no CSV catalogue whose columns could be named")
@@ -157,7 +157,7 @@ def _describe_folder(source: str, catalogue: Catalogue, near: bool, progress: bo
         good = catalogue.select(np.setdiff1d(np.arange(len(catalogue.paths)), bad))
         image_set = image_set_of_catalogue(good, store, source=source)
         report = leaks(image_set, near=near, progress=progress)
-    unreadable = [str(catalogue.paths[row]) for row in bad]
+    unreadable = [str(catalogue.paths[row]) for row in bad] + list(catalogue.absent)
     return _describe(source, image_set, dict(sizes.most_common()), unreadable, report, near)
 
 
@@ -211,7 +211,10 @@ def _problems(
     split: dict[str, dict[str, int]] | None,
 ) -> Iterator[str]:
     if unreadable:
-        yield f"{len(unreadable)} images cannot be read: {', '.join(unreadable)}"
+        yield (
+            f"{len(unreadable)} images are absent or cannot be read: {', '.join(unreadable)}; "
+            "leave them out with: galaxy-set pack --skip-bad"
+        )
     if len(sizes) > 1:
         yield f"images have {len(sizes)} sizes; make them one with: galaxy-set pack --size"
     empty = [

@@ -334,7 +334,9 @@ def write_columns(file: h5py.File, image_set: ImageSet) -> None:
     }
     file.attrs["schema_version"] = SCHEMA_VERSION
     for name, value in attributes.items():
-        file.attrs[name] = json.dumps(value, ensure_ascii=False)
+        text = json.dumps(value, ensure_ascii=False)
+        # A path in the history need not be UTF-8.
+        file.attrs[name] = text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def ordinal_ids(count: int, prefix: str = "row") -> np.ndarray:

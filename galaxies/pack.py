@@ -136,7 +136,7 @@ def _pack_folder(
     overwrite: bool,
     progress: bool,
 ) -> Packed:
-    catalogue = read_catalogue(folder, labels, columns)
+    catalogue = read_catalogue(folder, labels, columns, skip_absent=skip_bad)
     everything = len(catalogue.paths)
     catalogue = catalogue.without_classes(exclude) if exclude else catalogue
     counts = _refuse_small_classes(catalogue.classes, catalogue.class_names)
@@ -164,6 +164,7 @@ def _pack_folder(
         left_out = tuple(str(catalogue.paths[row]) for row in skipped)
         catalogue = catalogue.select(np.setdiff1d(np.arange(len(catalogue.paths)), skipped))
         _refuse_emptied_classes(counts, catalogue.classes, len(left_out))
+        left_out += catalogue.absent
         store = PixelsInHdf5(temporary, writer.finish(), torch.uint8)
         packed = image_set_of_catalogue(catalogue, store, source=str(folder))
         packed = _with_mirror(packed if joined is None else joined.onto(packed), mirror)

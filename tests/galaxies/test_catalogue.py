@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from galaxies.catalogue import CatalogueColumns, read_catalogue
 from galaxies.class_names import class_order
 from galaxies.errors import InputError
 from galaxies.hdf5 import read_hdf5
+from galaxies.sources import open_image_set
 from galaxies.table_files import read_columns
 
 NAMES = st.text(
@@ -145,7 +147,7 @@ def test_bare_identifiers_find_their_files(tmp_path):
     columns = CatalogueColumns(file="GalaxyID")
     assert read_catalogue(tmp_path, None, columns).ids.tolist() == ["100008.jpg", "100023.png"]
     (tmp_path / "100023.jpg").touch()
-    with pytest.raises(InputError, match=r"100023 may be 100023\.png, 100023\.jpg; write the end"):
+    with pytest.raises(InputError, match=r"100023 may be 100023\.jpg, 100023\.png; write the end"):
         read_catalogue(tmp_path, None, columns)
     write_catalogue(tmp_path, ["GalaxyID", "class"], [*rows, ["100053", "a"]])
     (tmp_path / "100023.jpg").unlink()
@@ -172,3 +174,72 @@ def test_a_class_that_is_a_number_is_excluded_by_its_value(tmp_path):
     assert catalogue.without_classes(["1"]).class_names == ("2.0", "3.0")
     with pytest.raises(InputError, match=r"there is no class '0'; the classes are: 1\.0, 2\.0"):
         catalogue.without_classes(["0"])
+
+
+def test_absent_files_are_left_out_when_bad_ones_are(catalogue_folder, galaxy_set, tmp_path):
+    (catalogue_folder / "spiral" / "1.png").unlink()
+    (catalogue_folder / "merger" / "3.png").unlink()
+    words = ("pack", catalogue_folder, tmp_path / "o.h5", "--size", 16, "--skip-bad", "--json")
+    status, out, _ = galaxy_set(*words)
+    assert status == 0
+    assert sorted(json.loads(out)["skipped"]) == ["merger/3.png", "spiral/1.png"]
+    packed = open_image_set(tmp_path / "o.h5")
+    assert len(packed) == 8
+    assert packed.provenance["packed"]["skipped"] == 2
+    kept = read_catalogue(catalogue_folder, None, skip_absent=True)
+    np.testing.assert_array_equal(packed.features, kept.features)
+    assert packed.ids.tolist() == kept.ids.tolist()
+    status, out, _ = galaxy_set("info", catalogue_folder, "--exact-only", "--json")
+    assert status == 0
+    assert sorted(json.loads(out)["unreadable"]) == ["merger/3.png", "spiral/1.png"]
+
+
+def test_names_without_an_ending_find_capital_ones_and_those_of_windows(make_picture, tmp_path):
+    (tmp_path / "a").mkdir()
+    make_picture(1).save(tmp_path / "a" / "100008.JPG")
+    make_picture(2).save(tmp_path / "a" / "7.png")
+    (tmp_path / "labels.csv").write_text("file,class\na/100008,x\na\\7.png,y\n")
+    names = [path.name for path in read_catalogue(tmp_path, None).paths]
+    assert names == ["100008.JPG", "7.png"]
+
+
+def test_a_catalogue_whose_files_are_all_elsewhere(tmp_path):
+    (tmp_path / "labels.csv").write_text("file,class\n1,x\n2,y\n")
+    with pytest.raises(InputError, match="give the folder that these names are relative to"):
+        read_catalogue(tmp_path, None, skip_absent=True)
+
+
+def test_files_of_other_endings_are_counted(class_folder, capsys):
+    for name in ("a.gif", "b.fits", "c.fits", "notes.txt", "Thumbs.db", ".DS_Store"):
+        (class_folder / "merger" / name).write_bytes(b"x")
+    read_catalogue(class_folder, None)
+    said = capsys.readouterr().err
+    assert "left out 3 files whose ending is not that of a picture: 2 .fits, 1 .gif" in said
+
+
+def test_what_a_folder_without_pictures_holds_is_said(class_folder):
+    (class_folder / "__MACOSX").mkdir()  # no class
+    (class_folder / "ring" / "inner").mkdir(parents=True)
+    (class_folder / "spiral" / "0.png").rename(class_folder / "ring" / "inner" / "0.png")
+    with pytest.raises(InputError, match="hold no image: ring, but images lie one level deeper"):
+        read_catalogue(class_folder, None)
+
+
+def test_training_and_testing_are_sides(make_picture, tmp_path):
+    for index, side in enumerate(("training", "testing")):
+        (tmp_path / side / "round").mkdir(parents=True)
+        make_picture(index).save(tmp_path / side / "round" / "0.png")
+    split = read_catalogue(tmp_path, None).split
+    assert split is not None
+    assert sorted(split.tolist()) == [0, 2]
+
+
+def test_the_name_of_a_class_must_be_text(make_picture, tmp_path):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xe9toile"))
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes only UTF-8")
+    make_picture(1).save(folder / "0.png")
+    with pytest.raises(InputError, match=r"sub-folder \\xe9toile is not UTF-8"):
+        read_catalogue(tmp_path, None)

@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -91,3 +92,18 @@ def test_a_reader_who_leaves_early_ends_the_command_in_silence(words):
     command.stderr.close()
     assert error == b""
     assert command.wait() == 141
+
+
+def test_letters_that_a_terminal_does_not_know_end_no_command():
+    code = (
+        "import sys; from galaxies.command_line import _guarded; "
+        "sys.exit(_guarded('x', lambda: print('caf\\u00e9 \\udce9')))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == rb"caf\xe9 \udce9"

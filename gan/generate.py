@@ -15,6 +15,9 @@ PROVENANCE, FILM = "provenance.json", "film.gif"
 MARKS = (PROVENANCE, FILM)
 """What a folder of gan-generate holds."""
 
+NO_FOLDERS = (".npz", ".npy", ".fits", ".fit", ".zip", ".tar", ".csv", ".png", ".jpg", ".gif")
+"""Endings that nobody means a folder by."""
+
 
 @dataclass(frozen=True)
 class GenerateConfig:
@@ -84,7 +87,13 @@ def run(config: GenerateConfig) -> None:
 
     if config.out is None:
         raise InputError("name the output with --out: a folder, or a file that ends in .h5")
-    is_file = config.out.suffix.lower() in HDF5_ENDINGS
+    ending = config.out.suffix.lower()
+    if ending in NO_FOLDERS:
+        raise InputError(
+            f"{config.out} is named like a file that is not written here; end it in .h5 for a set, "
+            "or give the name of a folder for PNG files"
+        )
+    is_file = ending in HDF5_ENDINGS
     if is_file and config.interpolation:
         raise InputError(
             f"--interpolation writes a folder of pictures; {config.out} is named like a set"

@@ -56,6 +56,11 @@ def check_unchanged(config: TrainConfig, preparation: Preparation, folder: Path)
             "the validation images, or other images that judge the run, are others than those it "
             "began with (--data)"
         )
+    if now.class_names != stored.class_names:
+        changed.append(
+            f"the classes were called {', '.join(stored.class_names)}, now "
+            f"{', '.join(now.class_names)} (--data)"
+        )
     if (now.mirror_pairs, now.stretch) != (stored.mirror_pairs, stored.stretch):
         changed.append("the set has other mirror pairs or another stretch (--data)")
     if changed:

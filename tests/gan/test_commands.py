@@ -252,6 +252,7 @@ def test_interpolation_writes_a_strip_and_a_film(run_folder, tmp_path):
         (["--out", "x", "--count", "0"], "--count must be at least 1"),
         (["--out", "x", "--keep", "0.5"], "--keep below 1 and --by belong together"),
         (["--out", "x", "--step", "2"], "holds no snapshot of step 2; gan-train keeps them with"),
+        (["--out", "x.npz"], "x.npz is named like a file that is not written here; end it in .h5"),
         (["--out", "x", "--truncation", "0"], "--truncation must be above 0"),
     ],
 )

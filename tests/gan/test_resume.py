@@ -191,6 +191,10 @@ def other_labels(images):
             lambda images: dataclasses.replace(images, mirror_pairs=(("round", "double"),)),
             "other mirror pairs",
         ),
+        (
+            lambda images: dataclasses.replace(images, class_names=("two", "round", "elongated")),
+            "the classes were called double, round, elongated, now two, round, elongated",
+        ),
     ],
 )
 def test_other_images_are_refused(change, named, tiny_config, tiny_set, finished):

@@ -60,7 +60,7 @@ MEASURE_WORDS: dict[str, str] = {
 image over that of held-out real images: well below 1 the generator copies. *Physics* is the mean
 Wasserstein distance of `fid.physics`' measurements in real standard deviations. *GAN-test* is the
 share of generated images that a classifier of real images calls the class. *CAS of the class* is
-its recall when generated images stand in for all real ones."""
+what the verdict's measure comes to when generated images stand in for all real ones."""
 
 
 def measure_quality(
@@ -164,7 +164,7 @@ def measures_of(
     found |= _physics(laboratory, train, made)
     probabilities = laboratory.selector(fold, keep).probabilities(made)
     found["gan_test"] = float((probabilities.argmax(dim=1) == index).double().mean())
-    return found
+    return {name: v if v is not None and math.isfinite(v) else None for name, v in found.items()}
 
 
 def nearness(made: ImageSet, held_out: ImageSet, train: ImageSet) -> float:
@@ -300,9 +300,11 @@ def _add_gains(points: list[dict[str, Any]], folder: Path, record: ExperimentRec
                     point["interval"] = list(result.estimate.interval)
         instead = _arm_of(record, point["generator"], instead=True)
         if instead is not None:
-            values = scores.arm(instead).fold_values("recall", index)
-            column = point["fold"] if record.folds else 0
-            point["measures"]["cas"] = float(np.nanmean(values[:, column]))
+            # Under the verdict's measure: recall alone is bought by calling more images the class.
+            values = scores.arm(instead).fold_values(name, index)
+            own = values[:, point["fold"] if record.folds else 0]
+            own = own[np.isfinite(own)]
+            point["measures"]["cas"] = float(own.mean()) if len(own) else None
 
 
 def _arm_of(record: ExperimentRecord, generator: str, instead: bool = False) -> ArmRecord | None:

@@ -129,7 +129,7 @@ def predict(points: Sequence[dict[str, Any]], measures: dict[str, float | None])
     dict
         ``by_measure``: name -> ``prediction``, ``interval``, ``left_out_error``, ``count``;
         ``best``: the measure with the smallest error on generators left out, or ``None``;
-        ``arm``: the recipe whose gain it is.
+        ``arm``: the recipe whose gain it is; ``known``: generators whose gain is known.
     """
     by_measure: dict[str, Any] = {}
     for name in MEASURE_WORDS:
@@ -154,7 +154,7 @@ def predict(points: Sequence[dict[str, Any]], measures: dict[str, float | None])
         }
     best = min(by_measure, key=lambda name: by_measure[name]["left_out_error"], default=None)
     arm = recipe_of(points[0].get("arm") or "") if points else ""
-    return {"by_measure": by_measure, "best": best, "arm": arm}
+    return {"by_measure": by_measure, "best": best, "arm": arm, "known": len(points)}
 
 
 def in_words(name: str, prediction: dict[str, Any], measure: str = "recall") -> str:
@@ -162,8 +162,8 @@ def in_words(name: str, prediction: dict[str, Any], measure: str = "recall") -> 
     best = prediction["best"]
     if best is None:
         return (
-            f"{name}: no prediction; it needs {FEWEST} generators with finished experiments on "
-            "these images (--screen-from RESULTS)"
+            f"{name}: no prediction; it needs {FEWEST} other generators with finished experiments "
+            f"on these images (--screen-from RESULTS), and {prediction['known']} are known"
         )
     found = prediction["by_measure"][best]
     of_arm = f" for {prediction['arm']}" if prediction.get("arm") else ""

@@ -20,6 +20,7 @@ from classify.experiment.cli import ExperimentConfig, main
 from classify.experiment.division import Setting
 from classify.experiment.laboratory import Laboratory
 from classify.experiment.paper import protocol_text
+from classify.experiment.quality import related_to_gains
 from classify.experiment.record import ArmRecord, ExperimentRecord
 from classify.experiment.sources import generator_names
 from classify.experiment.statistics import paired_t
@@ -536,6 +537,19 @@ def test_screening_predicts_from_others_and_leaves_the_experiment_as_it_is(
     counts = [point["predicted"]["by_measure"]["coverage"]["count"] for point in found["points"]]
     assert counts == [5, 4]  # what is known of a generator is no prediction
     assert "new: coverage predicts +2.5 points of recall for gan@1" in capsys.readouterr().out
+
+
+def test_the_cas_of_a_generator_stands_under_the_measure_of_the_verdict(
+    blobs_path: Path, checkpoint: Path, tmp_path: Path, build: Build
+) -> None:
+    """At the largest probability it is bought by calling more images the class."""
+    out = tmp_path / "out"
+    config = _config(blobs_path, out, checkpoint, arms="gan@1,gan@1+only", repeats=2)
+    results = command.run(config, build=build)
+    point: dict[str, Any] = {"generator": "blobby", "fold": 0, "measures": {}}
+    related_to_gains([point], out, ExperimentRecord.read(out))
+    expected = results["arms"]["gan@1+only"]["rare"]["recall_at_false_positive_rate"]
+    assert point["measures"]["cas"] == pytest.approx(np.mean(expected))
 
 
 def test_a_mirror_twin_is_named_where_real_images_are_limited(

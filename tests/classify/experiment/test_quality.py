@@ -74,7 +74,8 @@ def test_no_prediction_from_too_few_or_from_other_images(
 ) -> None:
     found = predict([{"measures": {"coverage": 0.1}, "gain": 0.0}], {"coverage": 0.2})
     assert found["best"] is None
-    assert "no prediction" in in_words("new", found)
+    assert "no prediction; it needs 4 other generators" in in_words("new", found)
+    assert in_words("new", found).endswith("and 1 are known")
     now = {"features": "classifier", "weights_sha256": "w"}
     quality = now | {"points": [{"measures": {}, "gain": 0.1}]}
     settings = {

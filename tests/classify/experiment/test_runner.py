@@ -225,8 +225,8 @@ def test_a_cluster_that_loses_a_training_says_so_in_one_line() -> None:
 
     from classify.experiment.cluster import _losses_in_words
 
-    losses = (distributed.KilledWorker("galaxy-augment-1", SimpleNamespace(address="tcp://w:1"), 3), CommClosedError("closed"),
-              CancelledError())  # fmt: skip
+    killed = distributed.KilledWorker("galaxy-augment-1", SimpleNamespace(address="tcp://w:1"), 3)
+    losses = (killed, CommClosedError("closed"), CancelledError())
     for loss in losses:
         with (
             pytest.raises(InputError, match=r"tcp://x:1 lost a training \(.+\); the same command"),

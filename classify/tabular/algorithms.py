@@ -1,5 +1,6 @@
 """Classical algorithms by name, each a scikit-learn pipeline with the same preparation."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,11 @@ WITHOUT_WEIGHTS = ("nearest-neighbours",)
 
 SVM_FOLDS = 3
 """Folds in which the scores of the support vector machine are turned into probabilities."""
+
+CROSS_FITTED = ("svm",)
+"""Algorithms that need two different rows of each class: one to learn from, one to calibrate."""
+
+NEIGHBOURS = 15
 
 STOPS_EARLY = ("gradient-boosting",)
 """Algorithms that need rows of their own to know when to stop."""
@@ -92,6 +98,8 @@ def fit(
                 "y_val": held_out[1],
                 "sample_weight_val": _as_in_training(held_out[1], labels, weights),
             }
+    if name == "nearest-neighbours":
+        model.set_params(n_neighbors=min(NEIGHBOURS, len(labels)))
     if name == "svm":
         model.set_params(cv=_folds_of_whole_rows(features, labels, seed))
     fitted = _fit(name, model, features, labels, weights, watched)
@@ -105,10 +113,15 @@ def _folds_of_whole_rows(features: np.ndarray, labels: np.ndarray, seed: int) ->
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     row_of = np.unique(features, axis=0, return_inverse=True)[1].ravel()
+    chosen: dict[str, Any] = {"shuffle": True, "random_state": seed}
     if len(np.unique(row_of)) == len(labels):
-        return StratifiedKFold(SVM_FOLDS, shuffle=True, random_state=seed)
-    folds = StratifiedGroupKFold(SVM_FOLDS, shuffle=True, random_state=seed)
-    return list(folds.split(features, labels, row_of))
+        splits = StratifiedKFold(SVM_FOLDS, **chosen).split(features, labels)
+    else:
+        splits = StratifiedGroupKFold(SVM_FOLDS, **chosen).split(features, labels, row_of)
+    with warnings.catch_warnings():
+        # A class of two rows stands in two of the folds, which is all that it needs.
+        warnings.filterwarnings("ignore", "The least populated class")
+        return list(splits)
 
 
 def _fit(
@@ -195,7 +208,7 @@ def _svm(seed: int, threads: int) -> Any:
 def _nearest_neighbours(seed: int, threads: int) -> Any:
     from sklearn.neighbors import KNeighborsClassifier
 
-    return KNeighborsClassifier(15, weights="distance", n_jobs=threads)
+    return KNeighborsClassifier(NEIGHBOURS, weights="distance", n_jobs=threads)
 
 
 def _lightgbm(seed: int, threads: int) -> Any:

@@ -36,7 +36,7 @@ from classify.tabular.oversampling import METHODS, copies, rows_to_balance
 from classify.training_config import Balance
 from galaxies.atomic import whole_folder
 from galaxies.errors import InputError
-from galaxies.tables import Table
+from galaxies.tables import Table, identical_rows
 
 SMALLEST_PROBABILITY = 1e-9
 DROPOUT_PASSES = 50
@@ -232,6 +232,8 @@ def train_table_classifier(
         counted = weights * (len(features) / len(rows))
         classifier.last_layer = _posterior(trained.network, rows, targets, counted, config)
     else:
+        if config.model in algorithms.CROSS_FITTED:
+            _refuse_single_rows(train, config.model)
         prepared_by = algorithms.preparation().fit(features)
         rows, held_out = prepared_by.transform(features), None
         if config.model in algorithms.STOPS_EARLY:
@@ -250,6 +252,19 @@ def train_table_classifier(
         classifier.record["training"] = {}
     classifier.record["training"] |= {"rows": len(labels), "rows_after_balancing": len(targets)}
     return classifier
+
+
+def _refuse_single_rows(train: Table, model: str) -> None:
+    rows, labels = identical_rows(train), train.known_labels
+    single = [
+        name for k, name in enumerate(train.class_names) if len(np.unique(rows[labels == k])) == 1
+    ]
+    if single:
+        raise InputError(
+            f"{model} needs two different training rows of each class, one to learn from and one "
+            f"to calibrate, and {', '.join(single)} has one; leave it out with --leave-out, or "
+            "choose another --model"
+        )
 
 
 def balanced_rows(

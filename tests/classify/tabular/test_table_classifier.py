@@ -279,3 +279,26 @@ def test_the_rows_set_aside_are_a_tenth_of_each_class_and_none_of_a_tiny_one() -
     labels = np.repeat([0, 1, 2], [500, 47, 9])
     aside = set_aside(labels, np.random.default_rng(0))
     assert np.bincount(labels[aside], minlength=3).tolist() == [50, 4, 0]
+
+
+def few_rows(table: Table, rare: int) -> Table:
+    """Four rows of two classes each, and so many of the third."""
+    train = table.side("train")
+    rows = [np.flatnonzero(train.known_labels == k)[:n] for k, n in enumerate((4, 4, rare))]
+    return train.select(np.concatenate(rows))
+
+
+@pytest.mark.parametrize("balance", ["none", "sampling"])
+def test_a_class_of_one_row_is_no_riddle_to_cross_fitting(table: Table, balance: str) -> None:
+    config = TableTraining(model="svm", balance=balance)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"svm needs two different training rows .*QSO has one"):
+        train_table_classifier(few_rows(table, 1), None, config, progress=False)
+    found = train_table_classifier(few_rows(table, 2), None, config, progress=False)
+    assert np.isfinite(found.probabilities(table)).all()
+
+
+def test_fewer_rows_than_neighbours(table: Table) -> None:
+    few = few_rows(table, 1)
+    config = TableTraining(model="nearest-neighbours")
+    classifier = train_table_classifier(few, None, config, progress=False)
+    assert (classifier.probabilities(few).argmax(axis=1) == few.known_labels).all()

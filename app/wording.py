@@ -12,6 +12,8 @@ _ADJECTIVES = (
 )
 """A class whose name ends in one of these is called a galaxy of that kind."""
 
+_CUT_A_SQUARE = ("; pass --crop to cut a square", "; cut a square around the galaxy")
+
 _ADVICE_WITH_FLAGS = (r"[;(]? *(?:pass|give|use|see|run) --.*$", r" *\(--[^)]*\)", r"--(?=\w)")
 
 
@@ -69,14 +71,15 @@ def describe_set(
     never_ruled_out
         Classes that stand in every set, whatever the image shows.
     most_like
-        The most probable class, said where the set names none.
+        The most probable class, said where the set names none for what the image shows.
     """
     told = [name for name in members if name not in never_ruled_out]
     standing = [name for name in members if name in never_ruled_out]
+    guess = f" Most like {with_article(most_like)}." if most_like is not None else ""
     if len(standing) == len(classes):
         return (
             "It could be any of the classes: it was checked on too few galaxies to rule one out "
-            "at this confidence."
+            f"at this confidence.{guess}"
         )
     if len(members) == len(classes) and not standing and len(classes) > 1:
         return "It could be any of the classes; this image does not let it say which."
@@ -85,9 +88,7 @@ def describe_set(
         sentence = sentence[0].upper() + sentence[1:]
         sentence += "." if len(told) == 1 else "; not enough to say which."
     else:
-        sentence = "No class is clear enough at this confidence."
-        if most_like is not None:
-            sentence += f" Most like {with_article(most_like)}."
+        sentence = f"No class is clear enough at this confidence.{guess}"
     if standing:
         sentence += f" It was checked on too few galaxies to rule out {listed(standing)}."
     return sentence
@@ -124,7 +125,7 @@ def describe_record(name: str, right: int, total: int, kind: str) -> str:
 
 def reason_for_people(message: str, name: str) -> str:
     """An error of the command line as a visitor of the page reads it: no flags, no file name."""
-    words = message.removeprefix(name).lstrip(": ").strip()
+    words = message.removeprefix(name).lstrip(": ").strip().replace(*_CUT_A_SQUARE)
     for flag in _ADVICE_WITH_FLAGS:
         words = re.sub(flag, "", words)
     return words.strip(" ;,")

@@ -111,7 +111,9 @@ class ImageReader:
         if self.crop is not None and min(height, width) < self.crop:
             raise BadImageError(f"{name} is {width}x{height}, smaller than the crop {self.crop}")
         if self.crop is None and height != width:
-            raise BadImageError(f"{name} is {width}x{height}, not square; give --crop")
+            raise BadImageError(
+                f"{name} is {width}x{height}, not square; pass --crop to cut a square"
+            )
         return crop_and_resize(pixels[None].contiguous(), crop=self.crop, size=self.size)[0]
 
 

@@ -118,7 +118,7 @@ def _show_table(answers: list[Answer], level: float) -> None:
             "Most like": readable(answer.prediction.label or "(not read)"),
             "Probability": _percent(answer),
             "Could be": [readable(name) for name in _likely(answer)],
-            "Unlike training": bool(answer.prediction.unlike_training),
+            "Unlike training": answer.prediction.unlike_training,
             "File": answer.name,
             "Problem": answer.error or "",
         }

@@ -55,7 +55,9 @@ def test_a_class_that_stands_in_every_set_is_not_laid_to_the_image() -> None:
     assert alone.startswith("No class is clear enough")
     assert alone.endswith(too_few)
     assert "this image does not let it say" not in describe_set(classes, classes, classes)
-    assert "too few galaxies" in describe_set(classes, classes, classes)
+    every = describe_set(classes, classes, classes, "spiral")
+    assert "too few galaxies" in every
+    assert every.endswith("Most like a spiral.")
 
 
 def test_probabilities_claim_no_certainty_they_do_not_have() -> None:
@@ -74,7 +76,10 @@ def test_the_record_of_a_class_counts_images() -> None:
 @pytest.mark.parametrize(
     ("message", "reason"),
     [
-        ("a.png is 3x4, not square; pass --crop to cut a square", "is 3x4, not square"),
+        (
+            "a.png is 3x4, not square; pass --crop to cut a square",
+            "is 3x4, not square; cut a square around the galaxy",
+        ),
         ("a.png is 9x9, smaller than --crop 212", "is 9x9, smaller than crop 212"),
         ("a.png: 60 % of the pixels are NaN", "60 % of the pixels are NaN"),
     ],

@@ -82,6 +82,7 @@ def run(config: GenerateConfig) -> None:
     from galaxies.atomic import refuse_existing
     from galaxies.device import choose_device
     from galaxies.hdf5 import HDF5_ENDINGS
+    from gan.memory import short_memory_in_words
     from gan.output import write_interpolation, write_synthetic_set
     from gan.sampling import load_generator
 
@@ -103,10 +104,11 @@ def run(config: GenerateConfig) -> None:
     classes = [loaded.class_index(name) for name in config.classes or loaded.training_classes]
     if len(set(classes)) != len(classes):
         raise InputError(f"--class names a class twice: {', '.join(config.classes)}")
-    if config.interpolation:
-        written = write_interpolation(loaded, classes, config)
-    else:
-        written = write_synthetic_set(loaded, classes, config)
+    with short_memory_in_words(
+        "lower --count (sets of other --seed add to it) or choose another --device"
+    ):
+        write = write_interpolation if config.interpolation else write_synthetic_set
+        written = write(loaded, classes, config)
     if config.json:
         print_json(written)
         return

@@ -15,9 +15,21 @@ from galaxies.command_line import (
 from galaxies.errors import InputError
 from gan.training_config import TrainConfig, default_size, default_width
 
+SMALLER = (
+    "lower --batch-size, --width or --size, leave out classes with --scope class, or choose "
+    "another --device; gan-train --dry-run tells what a run needs"
+)
+
 
 def run(config: TrainConfig, words: Sequence[str] = ()) -> None:
     """Train, resume or describe a run."""
+    from gan.memory import short_memory_in_words
+
+    with short_memory_in_words(SMALLER):
+        _run(config, words)
+
+
+def _run(config: TrainConfig, words: Sequence[str]) -> None:
     from gan.processes import join_processes
 
     is_named = config.out is not None

@@ -320,3 +320,32 @@ def test_a_checkpoint_of_another_command_is_not_overwritten(tiny_set_path, tmp_p
     assert train_main([*words, "--overwrite"]) == 2
     assert "not a run of gan-train" in capsys.readouterr().err
     assert (tmp_path / "config.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("error", "whose"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+            "the graphics card",
+        ),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "this machine"),
+        (MemoryError(), "this machine"),
+        (RuntimeError("another bug"), None),
+    ],
+)
+def test_memory_that_does_not_suffice_is_one_line(
+    error, whose, tiny_set_path, tmp_path, monkeypatch, capsys
+):
+    def full(*arguments, **options):
+        raise error
+
+    monkeypatch.setattr("gan.preparation.prepare", full)
+    words = ["--data", str(tiny_set_path), "--class", "0", "--out", str(tmp_path / "run"), *QUICK]
+    if whose is None:
+        with pytest.raises(RuntimeError, match="another bug"):
+            train_main(words)
+        return
+    assert train_main(words) == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert f"the memory of {whose} does not suffice; lower --batch-size" in said[-1]

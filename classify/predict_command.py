@@ -237,7 +237,7 @@ def _write_evidence(
 
     stretch = _stretch_of(service)
     for index, (answer, pixels) in enumerate(zip(answers, batch.pixels, strict=True)):
-        stem = Path(answer.name).stem
+        stem = Path(answer.name).stem[:100]  # an id may be longer than a file's name
         write_evidence_picture(
             torch.as_tensor(pixels), answer, stretch, folder / f"{start + index:06d}_{stem}.png"
         )

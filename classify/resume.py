@@ -3,13 +3,16 @@
 Random draws are keyed by (seed, purpose, step), so no random state is saved.
 """
 
+import contextlib
 import pickle
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from galaxies.atomic import whole_file
+from galaxies.atomic import folder_lock, whole_file
 from galaxies.command_line import config_as_json
 from galaxies.errors import InputError
 
@@ -17,6 +20,24 @@ if TYPE_CHECKING:
     from classify.training import _Run
 
 STATE = "state.pt"
+
+
+@contextlib.contextmanager
+def work_place(folder: Path) -> Iterator[None]:
+    """Hold ``folder`` for this process; afterwards it stays only if a state to continue is there.
+
+    The folders above that were made for it go with it, unless something else uses them by now.
+    """
+    made = [above for above in folder.absolute().parents if not above.exists()]
+    with folder_lock(folder):
+        try:
+            yield
+        finally:
+            if not (folder / STATE).is_file():
+                shutil.rmtree(folder, ignore_errors=True)
+                for above in made:
+                    with contextlib.suppress(OSError):
+                        above.rmdir()
 
 
 def save_state(run: "_Run", step: int, folder: Path) -> None:

@@ -16,14 +16,14 @@ from classify.joint_features import JOINT_NETWORKS, joint_features_of
 from classify.networks.network import count_parameters, count_trainable_parameters
 from classify.networks.registry import NetworkSpecification, build, describe
 from classify.reference import make_reference
-from classify.resume import STATE
+from classify.resume import STATE, work_place
 from classify.synthetic import align_classes, refuse_leaking
 from classify.tabular.options import TABLE_MODELS, TableOptions
 from classify.train import ClassifyTrain
 from classify.training import train_classifier
 from classify.training_config import TrainingConfig
 from classify.validation_parts import hold_out_calibration
-from galaxies.atomic import folder_lock, refuse_existing, whole_folder
+from galaxies.atomic import refuse_existing, whole_folder
 from galaxies.command_line import config_as_json, print_json, warn
 from galaxies.device import choose_device
 from galaxies.errors import InputError
@@ -73,7 +73,7 @@ def classify_train(config: ClassifyTrain, named: Sequence[str] = ()) -> None:
         make_ensemble(config, out, image_set, device)
         return
     synthetic = open_synthetic(config, image_set)
-    with folder_lock(work_folder(out)):
+    with work_place(work_folder(out)):
         _train_in(config, out, image_set, synthetic, device)
 
 

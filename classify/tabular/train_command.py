@@ -14,6 +14,7 @@ from classify.checkpoint import MARKS
 from classify.conformal import ConformalCalibration, CoverageReport, coverage_report
 from classify.metrics import Metrics, evaluate, table
 from classify.plots import confusion, curves, ranking_curves, reliability_diagram, save
+from classify.resume import work_place
 from classify.tabular.calibration_rows import CalibrationRows
 from classify.tabular.card import table_card
 from classify.tabular.classifier import (
@@ -27,7 +28,7 @@ from classify.tabular.dense import WIDTHS, DenseConfig, dense_network
 from classify.tabular.exchangeability import Exchangeability
 from classify.training_config import TrainingConfig
 from classify.validation_parts import hold_out_calibration_rows
-from galaxies.atomic import folder_lock, refuse_existing, whole_folder
+from galaxies.atomic import refuse_existing, whole_folder
 from galaxies.command_line import config_as_json, print_json
 from galaxies.errors import InputError
 from galaxies.tables import Table, TableColumns, read_table, with_table_split
@@ -60,7 +61,7 @@ def classify_train_table(config: "ClassifyTrain", named: Sequence[str] = ()) -> 
     out = config.out or Path("checkpoints") / f"table-{config.model}"
     refuse_existing(out, overwrite=config.overwrite, marks=MARKS)
     data = open_table(config)
-    with folder_lock(out.parent / f".{out.name}.training"):
+    with work_place(out.parent / f".{out.name}.training"):
         _train_in(config, training, out, data)
 
 

@@ -55,6 +55,7 @@ def test_train_writes_all_that_a_network_writes(checkpoint: Path) -> None:
     description = json.loads((checkpoint / "config.json").read_text())
     assert "redshift" not in description["feature_names"]
     assert description["record"]["metrics"]["accuracy"] > 0.85
+    assert not list(checkpoint.parent.glob(".*"))  # no work folder stays
 
 
 def test_redshift_is_used_only_when_forced_and_the_card_says_so(

@@ -9,6 +9,7 @@ DEMO ?= demo
 
 # Installed once; again when pyproject.toml changes.
 $(VENV)/installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "no Python found; install Python 3.11, 3.12 or 3.13"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[timm]'
 	touch $@

@@ -26,6 +26,7 @@ from galaxies.image_files import (
     decode_all,
     decode_image,
     is_image_file,
+    is_picture_or_fits,
     list_image_files,
 )
 from galaxies.image_set import ImageSet
@@ -212,7 +213,8 @@ def _is_folder_per_class(folder: Path) -> bool:
     if any(is_image_file(entry.name) for entry in entries if entry.is_file()):
         return False
     folders = [entry for entry in entries if entry.is_dir()]
-    return sum(any(is_image_file(one.name) for one in inner.iterdir()) for inner in folders) > 1
+    holding = (any(is_picture_or_fits(f.name) for f in inner.iterdir()) for inner in folders)
+    return sum(holding) > 1
 
 
 def _load_array(path: Path) -> np.ndarray | None:

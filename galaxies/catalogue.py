@@ -9,7 +9,7 @@ import dataclasses
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,8 @@ from galaxies.arrays import SIDE_NAMES, groups_of_column
 from galaxies.class_names import class_index, class_order
 from galaxies.command_line import warn
 from galaxies.errors import InputError
-from galaxies.image_files import IMAGE_ENDINGS, is_image_file, list_image_files
+from galaxies.fits_images import FITS_ENDINGS, is_fits_file
+from galaxies.image_files import IMAGE_ENDINGS, is_image_file, is_picture_or_fits
 from galaxies.image_set import SPLITS
 from galaxies.table_files import delimiter_of, numbers_or_text
 
@@ -167,15 +168,19 @@ def _catalogue_of_subfolders(folder: Path) -> Catalogue:
     empty: list[Path] = []
     nested = 0
     others: Counter[str] = Counter()
-    for parent in sides if by_side else [folder]:
+    parents = sides if by_side else [folder]
+    children = [child for parent in parents for child in _subfolders(parent)]
+    pictures = any(is_image_file(file.name) for child in children for file in child.iterdir())
+    wanted = is_image_file if pictures else is_fits_file
+    for parent in parents:
         for child in _subfolders(parent):
-            if not any(is_image_file(file.name) for file in child.iterdir()):
+            files = sorted(f for f in child.iterdir() if wanted(f.name) and not f.is_dir())
+            if not files:
                 empty.append(child)
                 continue
             _refuse_foreign_bytes(child)
-            others.update(_endings_of_others(child))
-            files = list_image_files(child)
-            nested += len(list_image_files(child, recursive=True)) - len(files)
+            others.update(_endings_of_others(child, wanted))
+            nested += sum(wanted(file.name) for file in child.rglob("*")) - len(files)
             paths += files
             classes += [child.name] * len(files)
             split += [SIDE_NAMES[parent.name.lower()] if by_side else 0] * len(files)
@@ -194,9 +199,10 @@ def _catalogue_of_subfolders(folder: Path) -> Catalogue:
         )
     if others:
         listed = ", ".join(f"{count} {ending}" for ending, count in others.most_common(5))
+        endings = IMAGE_ENDINGS if pictures else FITS_ENDINGS
         warn(
             f"{folder}: left out {others.total()} files whose ending is not that of a picture: "
-            f"{listed} (endings looked for: {' '.join(IMAGE_ENDINGS)})"
+            f"{listed} (endings looked for: {' '.join(endings)})"
         )
     if here or nested:
         warn(
@@ -237,13 +243,13 @@ def _refuse_foreign_bytes(folder: Path) -> None:
         ) from None
 
 
-def _endings_of_others(folder: Path) -> Counter[str]:
-    """Endings of the files that are neither pictures nor what usually lies beside some."""
+def _endings_of_others(folder: Path, wanted: Callable[[str], bool] = is_image_file) -> Counter[str]:
+    """Endings of the files that are neither wanted nor what usually lies beside images."""
     return Counter(
         file.suffix.lower() or "without an ending"
         for file in folder.iterdir()
         if not file.name.startswith(".")
-        and not is_image_file(file.name)
+        and not wanted(file.name)
         and file.suffix.lower() not in _NOT_PICTURES
         and file.is_file()
     )
@@ -258,8 +264,6 @@ def _what_else(empty: Sequence[Path]) -> str:
     if others:
         listed = ", ".join(f"{count} {ending}" for ending, count in others.most_common(5))
         said += f", but {listed} files, which are not read"
-        if any(ending in (".fits", ".fit", ".fts") for ending in others):
-            said += " (put flux into HDF5 or .npz as float32)"
     if deeper:
         said += f", but images lie one level deeper, as in {deeper[0]}"
     return said
@@ -348,10 +352,14 @@ def _existing_files(folder: Path, names: Sequence[str], labels: Path) -> list[Pa
             known: dict[str, list[str]] = {}
             if path.parent.is_dir():
                 for file in sorted(path.parent.iterdir()):
-                    if is_image_file(file.name):
-                        known.setdefault(file.stem, []).append(file.name)
+                    if is_picture_or_fits(file.name):
+                        stem = file.name.removesuffix(file.suffix)
+                        if file.suffix in (".gz", ".fz"):  # .fits.gz is one ending
+                            stem = Path(stem).stem
+                        known.setdefault(stem, []).append(file.name)
             stems[path.parent] = known
-        return stems[path.parent].get(path.name, [])
+        found = stems[path.parent].get(path.name, [])
+        return [name for name in found if is_image_file(name)] or found
 
     paths: list[Path | None] = []
     for name in names:

@@ -15,7 +15,14 @@ from galaxies.duplicates import LeakReport, Pair, leaks
 from galaxies.errors import InputError
 from galaxies.hdf5 import PixelsInHdf5, PixelWriter
 from galaxies.hdf5_file import writable_hdf5
-from galaxies.image_files import Decoding, Header, channels_of, decode_all, read_headers
+from galaxies.image_files import (
+    Decoding,
+    Header,
+    channels_of,
+    decode_all,
+    holds_flux,
+    read_headers,
+)
 from galaxies.image_set import SPLITS, ImageSet
 from galaxies.likeness import SIDE
 from galaxies.resize import crop_and_resize
@@ -137,7 +144,8 @@ def _describe_folder(source: str, catalogue: Catalogue, near: bool, progress: bo
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "images.h5"
         with writable_hdf5(path) as file:
-            writer = PixelWriter(file, len(catalogue.paths), torch.uint8)
+            dtype = torch.float32 if holds_flux(catalogue.paths) else torch.uint8
+            writer = PixelWriter(file, len(catalogue.paths), dtype)
 
             def keep(_: int, pixels: np.ndarray) -> None:
                 square = min(pixels.shape[:2])
@@ -153,7 +161,7 @@ def _describe_folder(source: str, catalogue: Catalogue, near: bool, progress: bo
             )
             if len(bad) == len(catalogue.paths):
                 raise InputError(f"{source}: not one of {len(bad)} images can be read")
-            store = PixelsInHdf5(path, writer.finish(), torch.uint8)
+            store = PixelsInHdf5(path, writer.finish(), dtype)
         good = catalogue.select(np.setdiff1d(np.arange(len(catalogue.paths)), bad))
         image_set = image_set_of_catalogue(good, store, source=source)
         report = leaks(image_set, near=near, progress=progress)

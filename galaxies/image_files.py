@@ -11,6 +11,7 @@ import os
 import struct
 import warnings
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from tqdm import tqdm
 from galaxies.device import cores
 from galaxies.eight_bits import bits_per_channel, to_eight_bits
 from galaxies.errors import InputError
+from galaxies.fits_images import fits_shape, is_fits_file, read_fits
 from galaxies.resize import crop_box
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".ppm", ".pgm")
@@ -140,16 +142,40 @@ def is_image_file(name: str) -> bool:
     return name.lower().endswith(IMAGE_ENDINGS) and not name.startswith(".")
 
 
+def is_picture_or_fits(name: str) -> bool:
+    """Whether a file of that name may be an image of a set."""
+    return is_image_file(name) or is_fits_file(name)
+
+
+def holds_flux(paths: Sequence[Path]) -> bool:
+    """Whether the files of a set are FITS files: float32 flux, not 8-bit pictures.
+
+    Raises
+    ------
+    InputError
+        If some are and others are not.
+    """
+    fits = sum(is_fits_file(path.name) for path in paths)
+    if 0 < fits < len(paths):
+        raise InputError(
+            f"{fits} of {len(paths)} images are FITS files and the others pictures; flux and "
+            "8-bit pictures make no set together: keep one kind"
+        )
+    return fits > 0
+
+
 def decode_image(source: Path | bytes, name: str, decoding: Decoding | None = None) -> np.ndarray:
-    """Decode one image to (H, W, C) uint8, C 1 or 3.
+    """Decode one image to (H, W, C) uint8, C 1 or 3; a FITS file to float32 flux, C 1 to 10.
 
     Raises
     ------
     BadImageError
         If the file is corrupt, truncated, not an image, animated, 16-bit (see `Decoding`),
-        partly transparent, or smaller than the crop.
+        partly transparent, smaller than the crop, or flux that is NaN or infinite inside it.
     """
     decoding = decoding or Decoding()
+    if isinstance(source, Path) and is_fits_file(source.name):
+        return _decode_fits(source, name, decoding)
     try:
         file = io.BytesIO(source) if isinstance(source, bytes) else source
         with Image.open(file, formats=IMAGE_FORMATS) as image:
@@ -166,6 +192,39 @@ def decode_image(source: Path | bytes, name: str, decoding: Decoding | None = No
         raise BadImageError(f"{name} is corrupt or not an image ({_reason(error)})") from None
 
 
+def _decode_fits(path: Path, name: str, decoding: Decoding) -> np.ndarray:
+    try:
+        flux = read_fits(path)
+    except FileNotFoundError:
+        raise BadImageError(f"{name} does not exist") from None
+    except _UNREADABLE as error:
+        raise BadImageError(f"{name} is corrupt or not FITS ({_reason(error)})") from None
+    if decoding.channels not in (None, flux.shape[2]):
+        raise BadImageError(
+            f"{name} has {flux.shape[2]} bands, and most others {decoding.channels}; "
+            "one number is needed"
+        )
+    height, width = flux.shape[:2]
+    if decoding.crop is not None:
+        if min(height, width) < decoding.crop:
+            raise BadImageError(f"{name} is {width}x{height}, smaller than --crop {decoding.crop}")
+        left, top, right, bottom = crop_box(width, height, decoding.crop)
+        flux = flux[top:bottom, left:right]
+    if not np.isfinite(flux).all():
+        share = 1 - np.isfinite(flux).mean()
+        raise BadImageError(f"{name} is NaN or infinite in {share:.1%} of its pixels")
+    if decoding.size is None or flux.shape[:2] == (decoding.size, decoding.size):
+        return flux
+    if flux.shape[0] != flux.shape[1]:
+        raise BadImageError(f"{name} is {width}x{height}, not square; pass --crop to cut a square")
+    side = (decoding.size, decoding.size)
+    bands = [
+        np.asarray(Image.fromarray(flux[..., band]).resize(side, Image.Resampling.BICUBIC))
+        for band in range(flux.shape[2])
+    ]
+    return np.stack(bands, axis=-1)
+
+
 def read_header(path: Path) -> Header:
     """Size and channels of an image file, without decoding it.
 
@@ -175,6 +234,9 @@ def read_header(path: Path) -> Header:
         If the file is missing or not an image.
     """
     try:
+        if is_fits_file(path.name):
+            height, width, bands = fits_shape(path)
+            return Header(width, height, bands)
         with Image.open(path, formats=IMAGE_FORMATS) as image:
             return Header(image.width, image.height, 1 if _is_grey(image.mode) else 3)
     except FileNotFoundError:
@@ -203,8 +265,12 @@ def channels_of(paths: Sequence[Path], headers: Sequence[Header | BadImageError]
     """Channels of a set of files: 3 where one image has colour, else 1.
 
     Grey pictures are often saved as colour files with three equal channels, so files are decoded
-    until one shows colour; in a colour set that is nearly always the first.
+    until one shows colour; in a colour set that is nearly always the first. Of FITS files the
+    most common number of bands counts.
     """
+    if holds_flux(paths):
+        bands = Counter(header.channels for header in headers if isinstance(header, Header))
+        return bands.most_common(1)[0][0] if bands else 1
     candidates = [
         path
         for path, header in zip(paths, headers, strict=True)
@@ -355,7 +421,10 @@ def decode_all(
 
 @dataclass(frozen=True)
 class PixelsInFiles:
-    """A `PixelStore` over image files of one size, decoded by each read."""
+    """A `PixelStore` over image files of one size, decoded by each read.
+
+    uint8 of pictures; float32 of FITS files.
+    """
 
     paths: tuple[Path, ...]
     decoding: Decoding
@@ -364,7 +433,7 @@ class PixelsInFiles:
 
     def read(self, rows: np.ndarray) -> torch.Tensor:
         """Decode (n, C, H, W) pixels of ``rows``."""
-        pixels = torch.empty((len(rows), *self.shape[1:]), dtype=torch.uint8)
+        pixels = torch.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
         _, channels, height, width = self.shape
 
         def keep(index: int, image: np.ndarray) -> None:

@@ -18,7 +18,15 @@ from galaxies.eight_bits import dark_after_scaling
 from galaxies.errors import InputError
 from galaxies.hdf5 import HDF5_ENDINGS, PixelsInHdf5, PixelWriter, read_hdf5, write_columns
 from galaxies.hdf5_file import writable_hdf5
-from galaxies.image_files import Decoding, Header, channels_of, decode_all, read_headers
+from galaxies.image_files import (
+    Decoding,
+    Header,
+    PixelsInFiles,
+    channels_of,
+    decode_all,
+    holds_flux,
+    read_headers,
+)
 from galaxies.image_set import BLOCK_BYTES, ImageSet, images_with_finite_pixels
 from galaxies.pixels import Stretch
 from galaxies.resize import crop_and_resize
@@ -99,9 +107,7 @@ def pack(
     decoding = Decoding(crop=crop, size=size, scale_16_bit=scale_16_bit)
     arguments = (out, decoding, exclude, mirror, joined, overwrite, progress)
     if not is_simulated(source) and Path(source).is_dir():
-        if stretch is not None:
-            raise InputError(f"--stretch is for flux (float32), and {source} holds 8-bit pictures")
-        return _pack_folder(Path(source), labels, columns, skip_bad, *arguments)
+        return _pack_folder(Path(source), labels, columns, skip_bad, stretch, *arguments)
     group = columns.group if columns is not None else CatalogueColumns().group
     if columns is not None and columns != CatalogueColumns(group=group):
         raise InputError(f"{source} has no CSV catalogue whose columns could be named")
@@ -128,6 +134,7 @@ def _pack_folder(
     labels: Path | None,
     columns: CatalogueColumns | None,
     skip_bad: bool,
+    stretch: Stretch | None,
     out: Path,
     decoding: Decoding,
     exclude: Sequence[str],
@@ -138,6 +145,9 @@ def _pack_folder(
 ) -> Packed:
     catalogue = read_catalogue(folder, labels, columns, skip_absent=skip_bad)
     everything = len(catalogue.paths)
+    flux = holds_flux(catalogue.paths)
+    if stretch is not None and not flux:
+        raise InputError(f"--stretch is for flux (float32), and {folder} holds 8-bit pictures")
     catalogue = catalogue.without_classes(exclude) if exclude else catalogue
     counts = _refuse_small_classes(catalogue.classes, catalogue.class_names)
     if joined is not None:
@@ -145,11 +155,12 @@ def _pack_folder(
     headers = read_headers(catalogue.paths)
     channels = channels_of(catalogue.paths, headers)
     grey = sum(isinstance(header, Header) and header.channels < channels for header in headers)
-    if grey:
+    if grey and not flux:
         warn(f"{grey} of {len(headers)} images are grey among colour ones; they become colour")
     decoding = dataclasses.replace(decoding, channels=channels)
     with whole_file(out, overwrite=overwrite) as temporary, writable_hdf5(temporary) as file:
-        writer = PixelWriter(file, len(catalogue.paths), torch.uint8)
+        dtype = torch.float32 if flux else torch.uint8
+        writer = PixelWriter(file, len(catalogue.paths), dtype)
         brightest = 0
 
         def keep(_: int, pixels: np.ndarray) -> None:
@@ -160,13 +171,19 @@ def _pack_folder(
         skipped = decode_all(
             catalogue.paths, decoding, skip_bad=skip_bad, progress=progress, keep=keep
         )
-        _warn_of_dark_images(brightest, decoding)
+        if not flux:
+            _warn_of_dark_images(brightest, decoding)
         left_out = tuple(str(catalogue.paths[row]) for row in skipped)
         catalogue = catalogue.select(np.setdiff1d(np.arange(len(catalogue.paths)), skipped))
         _refuse_emptied_classes(counts, catalogue.classes, len(left_out))
         left_out += catalogue.absent
-        store = PixelsInHdf5(temporary, writer.finish(), torch.uint8)
+        store = PixelsInHdf5(temporary, writer.finish(), dtype)
         packed = image_set_of_catalogue(catalogue, store, source=str(folder))
+        if flux:
+            if stretch is None:
+                files = PixelsInFiles(catalogue.paths, decoding, store.shape, dtype)
+                stretch = survey_stretch(dataclasses.replace(packed, store=files))
+            packed = dataclasses.replace(packed, stretch=stretch)
         packed = _with_mirror(packed if joined is None else joined.onto(packed), mirror)
         note = _note(decoding, exclude, None if columns is None else columns.group) | {
             "skipped": len(left_out)

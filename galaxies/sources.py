@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from galaxies.catalogue import Catalogue, CatalogueColumns, read_catalogue
 from galaxies.errors import InputError
@@ -20,6 +21,7 @@ from galaxies.image_files import (
     PixelsInFiles,
     channels_of,
     decode_image,
+    holds_flux,
     read_headers,
 )
 from galaxies.image_set import ImageSet, PixelStore
@@ -114,8 +116,9 @@ def _open_folder(
         decoding = dataclasses.replace(decoding, channels=channels)
     first = _decode_first_good(catalogue.paths, decoding)
     shape = (len(catalogue.paths), first.shape[2], first.shape[0], first.shape[1])
+    dtype = torch.float32 if holds_flux(catalogue.paths) else torch.uint8
     return image_set_of_catalogue(
-        catalogue, PixelsInFiles(catalogue.paths, decoding, shape), source=str(folder)
+        catalogue, PixelsInFiles(catalogue.paths, decoding, shape, dtype), source=str(folder)
     )
 
 

@@ -135,7 +135,9 @@ def sources_of_variance(record: ExperimentRecord, border: dict[str, float]) -> d
     if generated and (record.folds or record.generator_per_unit):
         covered.append("training of the generator")
     elif generated:
-        missed.insert(0, "training of the generator (one ready generator)")
+        several = len({source["sha256"] for source in record.sources}) > 1
+        which = "ready ones, each as it is" if several else "one ready generator"
+        missed.insert(0, f"training of the generator ({which})")
     moved = "border between training and validation"
     if border["different"] > 1:
         if border["different"] < record.repeats:

@@ -28,7 +28,12 @@ from classify.experiment.laboratory import Laboratory
 from classify.experiment.opening import UNITS_FILE, defaults_of, is_table, open_experiment
 from classify.experiment.pictures import collect_pictures
 from classify.experiment.planner import GeneratorSource, Planner
-from classify.experiment.quality import measure_quality, refuse_features, related_to_gains
+from classify.experiment.quality import (
+    IMAGES,
+    measure_quality,
+    refuse_features,
+    related_to_gains,
+)
 from classify.experiment.record import ExperimentRecord
 from classify.experiment.recording import arm_record_of, record_of
 from classify.experiment.report import write_report
@@ -238,7 +243,14 @@ def _screen(
     points = earlier_points(folders, laboratory.class_name, settings, quality)
     for point in quality["points"]:
         others = [other for other in points if identity_of(other) != identity_of(point)]
-        point["predicted"] = predict(others, point["measures"])
+        count = point.get("images", IMAGES)
+        alike = [other for other in others if other.get("images", IMAGES) == count]
+        if len(alike) < len(others):
+            warn(
+                f"{point['name']} is measured on {count} images and {len(others) - len(alike)} "
+                "earlier generators on another number, which moves most measures; they are left out"
+            )
+        point["predicted"] = predict(alike, point["measures"])
     if config.json:
         print_json(quality)
     else:

@@ -265,11 +265,15 @@ class Laboratory(Division):
 
     def generated_up_to(self, path: str, count: int, seed: int) -> ImageSet:
         """As `generated`, but all images of a synthetic set that holds fewer."""
-        if not is_checkpoint(Path(path)):
-            from galaxies.sources import open_image_set
+        return self.generated(path, self.at_hand(path, count), seed)
 
-            count = min(count, len(open_image_set(path).of_classes([self.class_name])))
-        return self.generated(path, count, seed)
+    def at_hand(self, path: str, count: int) -> int:
+        """``count``, or how many images of the class a synthetic set holds if fewer."""
+        if is_checkpoint(Path(path)):
+            return count
+        from galaxies.sources import open_image_set
+
+        return min(count, len(open_image_set(path).of_classes([self.class_name])))
 
     def _added_images(
         self, unit: ClassifierUnit, train: ImageSet

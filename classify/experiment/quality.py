@@ -96,7 +96,8 @@ def measure_quality(
         label = f"fold {fold}" if laboratory.setting.folds else name
         points.append(
             {"name": label, "generator": name, "fold": fold, "sha256": source.sha256,
-             "training": _training_of(source.path), "measures": measures,
+             "training": _training_of(source.path),
+             "images": laboratory.at_hand(source.path, IMAGES), "measures": measures,
              "gain": None, "interval": None, "arm": None}
         )  # fmt: skip
     quality = {

@@ -496,6 +496,8 @@ def test_snapshots_of_one_training_are_generators_of_their_own(
     assert {"gan:run-step-50@1", "gan:run-step-100@1"} <= set(results["arms"])
     digests = {source["sha256"] for source in results["sources"]}
     assert digests == {hashlib.sha256(bytes(step)).hexdigest() for step in (50, 100)}
+    missed = results["covered"]["not_covered"]
+    assert "training of the generator (ready ones, each as it is)" in missed
 
 
 def test_generators_have_distinct_names_and_repeated_ones_are_named(
@@ -537,6 +539,11 @@ def test_screening_predicts_from_others_and_leaves_the_experiment_as_it_is(
     counts = [point["predicted"]["by_measure"]["coverage"]["count"] for point in found["points"]]
     assert counts == [5, 4]  # what is known of a generator is no prediction
     assert "new: coverage predicts +2.5 points of recall for gan@1" in capsys.readouterr().out
+    few = [{**new[0], "images": 120}]
+    monkeypatch.setattr(command, "measure_quality", lambda *_: {**quality, "points": few})
+    found = command.run(dataclasses.replace(config, screen=True, screen_from=(out,)), build=build)
+    assert found["points"][0]["predicted"]["best"] is None
+    assert "measured on 120 images and 5 earlier generators on another" in capsys.readouterr().err
 
 
 def test_the_cas_of_a_generator_stands_under_the_measure_of_the_verdict(

@@ -80,7 +80,7 @@ def ready_sources(
         digest = hashlib.sha256("\n".join(synthetic.fingerprints().tolist()).encode()).hexdigest()
         ready.append(GeneratorSource("synthetic", str(config.synthetic), digest))
     sources = {(source.name, 0, keep): source for source in ready for keep in keeps}
-    return sources, [doubt for doubt in doubts if doubt]
+    return sources, list(dict.fromkeys(doubt for doubt in doubts if doubt))  # each said once
 
 
 def fold_sources(

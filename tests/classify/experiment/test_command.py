@@ -474,9 +474,11 @@ def test_a_generator_of_other_images_stands_in_the_report(
     other = tmp_path / "other"
     shutil.copytree(checkpoint, other)
     np.save(other / "lineage.npy", np.array(["0" * 32]))
-    config = _config(blobs_path, tmp_path / "out", other, arms="plain,gan@1", repeats=3)
+    twice = (other, other)
+    config = _config(blobs_path, tmp_path / "out", gan=twice, arms="plain,gan@1", repeats=3)
     results = command.run(config, build=build)
-    assert any("nothing shows that it never saw" in note for note in results["notes"])
+    assert sum("nothing shows that it never saw" in note for note in results["notes"]) == 1
+    assert "saw training images only" not in protocol_text(results)
     assert "nothing shows that it never saw" in (tmp_path / "out" / "report.html").read_text()
     known = _config(blobs_path, tmp_path / "known", checkpoint, arms="plain,gan@1", repeats=3)
     assert command.run(known, build=build)["notes"] == []

@@ -114,15 +114,18 @@ def load(
             f"{path} is damaged: its sha256 is {digest}, {WEIGHTS_SHA256} is expected; "
             "remove it to fetch it anew, or rename it if it is meant to differ"
         )
-    return InceptionFeatures(
-        state,
-        digest,
-        recipe,
-        device,
-        bands=bands,
-        as_published=as_published,
-        approximate=approximate,
-    )
+    try:
+        return InceptionFeatures(
+            state,
+            digest,
+            recipe,
+            device,
+            bands=bands,
+            as_published=as_published,
+            approximate=approximate,
+        )
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def published_weights() -> Path:

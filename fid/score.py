@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from fid.cli import ScoreConfig
 from fid.compatible import compatible_distance
@@ -72,7 +73,7 @@ def score_sides(config: ScoreConfig, real: Side, fake: Side) -> Scored:
     """Features and distance of two sides."""
     one_stretch = see_through_one_stretch(real, fake)
     for side in (real, fake):
-        _refuse_single_image(side)
+        _refuse_unusable(side)
     extractor = cache(lambda: build_extractor(config))
     origins = [_origin(side, extractor) for side in (real, fake)]
     origin = _one_origin(config, real, fake, origins)
@@ -188,8 +189,16 @@ def _check(config: ScoreConfig) -> None:
         refuse_existing(config.pairs, overwrite=config.overwrite)
 
 
-def _refuse_single_image(side: Side) -> None:
+def _refuse_unusable(side: Side) -> None:
     """Before the network is loaded and run for nothing."""
+    if isinstance(side, SetImages):
+        is_flux = side.image_set.store.dtype == torch.float32
+        if is_flux and side.image_set.stretch is None:
+            raise InputError(
+                f"{side.name} is flux (float32) without a stretch: nothing says which flux is "
+                "black and which is white; galaxy-set pack SOURCE SET.h5 measures a stretch, or "
+                "takes one by --stretch"
+            )
     if isinstance(side, SetImages | LooseImages) and len(side) < 2:
         raise InputError(
             f"{side.name} holds 1 image; a distance between distributions needs at least 2"

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from fid.cli import main
@@ -272,3 +273,16 @@ def test_one_generated_class_against_all_real_ones_is_noticed(
     real = f"{tmp_path / 'real.h5'}#class=double"
     notes = scored(capsys, real, tmp_path / "fake.h5", *PIXELS)["notes"]
     assert not any("holds only" in note for note in notes)
+
+
+def test_flux_without_a_stretch_is_named(pixel_features, folders, tmp_path, capsys):
+    np.save(tmp_path / "fake.npy", np.zeros((4, 8, 8, 3), np.float32))
+    assert main([str(folders[0]), str(tmp_path / "fake.npy"), *PIXELS]) == 2
+    assert "fake.npy is flux (float32) without a stretch" in capsys.readouterr().err
+    assert pixel_features.calls == 0
+
+
+def test_weights_of_another_network_are_named(folders, tmp_path, capsys):
+    torch.save({"conv1.weight": torch.zeros(3)}, tmp_path / "other.pth")
+    assert main([*map(str, folders), "--weights", str(tmp_path / "other.pth")]) == 2
+    assert "other.pth: not the FID variant of Inception" in capsys.readouterr().err

@@ -94,7 +94,7 @@ def figures() -> tuple[tuple[str, bytes], ...]:
 
 def sample_files(folder: Path) -> list[Path]:
     """Image files of a folder of samples, at most `MOST_SAMPLES`, sorted by name."""
-    from classify.fits_files import is_fits_file
+    from galaxies.fits_images import is_fits_file
     from galaxies.image_files import is_image_file
 
     if not folder.is_dir():

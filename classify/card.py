@@ -1,5 +1,7 @@
 """``card.md``: what a classifier is, what it was trained on, and where it fails."""
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from classify.classifier import TrainedClassifier
@@ -26,7 +28,6 @@ def card_text(
 ) -> str:
     """The card in Markdown, with a YAML head."""
     data = classifier.record["data"]
-    counts = data["counts"]
     training = classifier.record["training"]
     title = _title(classifier)
     lines = [
@@ -46,13 +47,7 @@ def card_text(
         f"Source `{data['source']}`; fingerprint of the training images "
         f"`{data['training_fingerprint'][:16]}`.",
         "",
-        "| class | train | validation | test |",
-        "| --- | --- | --- | --- |",
-        *(
-            f"| {name} | {counts['train'][name]} | {counts['validation'][name]} "
-            f"| {counts['test'][name]} |"
-            for name in classifier.class_names
-        ),
+        *counts_table(classifier.class_names, data["counts"]),
         "",
     ]
     if "synthetic" in data:
@@ -62,14 +57,7 @@ def card_text(
             "",
         ]
     lines += [
-        "## Test side, per class",
-        "",
-        "| class | images | recall (95 %) | precision (95 %) | F1 | AUC | AP |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-        *(_row(m) for m in metrics.per_class),
-        "",
-        f"Accuracy {metrics.accuracy:.3f}, balanced accuracy {metrics.balanced_accuracy:.3f}, "
-        f"calibration error {metrics.calibration_error:.3f}.",
+        *test_side(metrics, "images"),
         "",
     ]
     if coverage is not None:
@@ -77,6 +65,40 @@ def card_text(
         lines += [f"- {line}" for line in coverage.lines()] + [""]
     lines += ["## Known failures", "", *(f"- {line}" for line in failures(metrics)), ""]
     return "\n".join([*lines, "## Training", "", *_training(classifier), ""])
+
+
+def counts_table(class_names: Sequence[str], counts: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Markdown lines: how many images or rows of each class stand on each side."""
+    sides = ("train", "validation", "test")
+    return [
+        f"| class | {' | '.join(sides)} |",
+        "| --- | --- | --- | --- |",
+        *(
+            f"| {_cell(name)} | {' | '.join(str(counts[side][name]) for side in sides)} |"
+            for name in class_names
+        ),
+    ]
+
+
+def test_side(metrics: Metrics, items: str) -> list[str]:
+    """Markdown lines: the numbers of each class, of ``items`` (images, rows), and of all."""
+    return [
+        "## Test side, per class",
+        "",
+        f"| class | {items} | recall | precision | F1 | AUC | average precision |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        *(_row(m) for m in metrics.per_class),
+        "",
+        "Intervals cover 95 %.",
+        "",
+        f"Accuracy {metrics.accuracy:.3f}, balanced accuracy {metrics.balanced_accuracy:.3f}, "
+        f"calibration error {metrics.calibration_error:.3f}.",
+    ]
+
+
+def _cell(text: str) -> str:
+    """``text`` without what would end a cell of a Markdown table."""
+    return text.replace("|", r"\|")
 
 
 def _title(classifier: TrainedClassifier | Ensemble) -> str:
@@ -127,13 +149,15 @@ def failures(metrics: Metrics) -> list[str]:
 
 
 def _row(m: ClassMetrics) -> str:
-    def value(number: float, interval: tuple[float, float] | None = None) -> str:
-        if number != number:
+    def value(number: float, interval: tuple[float, float]) -> str:
+        if math.isnan(number):
             return "-"
-        return f"{number:.3f}" + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else "")
+        low, high = interval
+        return f"{number:.3f}" + ("" if math.isnan(low) else f" ({low:.3f}-{high:.3f})")
 
     return (
-        f"| {m.name} | {m.images} | {value(m.recall, m.recall_interval)} "
-        f"| {value(m.precision, m.precision_interval)} | {value(m.f1)} | {value(m.auc)} "
-        f"| {value(m.average_precision)} |"
+        f"| {_cell(m.name)} | {m.images} | {value(m.recall, m.recall_interval)} "
+        f"| {value(m.precision, m.precision_interval)} | {value(m.f1, m.f1_interval)} "
+        f"| {value(m.auc, m.auc_interval)} "
+        f"| {value(m.average_precision, m.average_precision_interval)} |"
     )

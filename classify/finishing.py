@@ -1,6 +1,5 @@
 """The end of every run: the test side is read once, and what was found is written and told."""
 
-import csv
 import hashlib
 import json
 from pathlib import Path
@@ -17,6 +16,7 @@ from classify.plots import write_all
 from classify.reference import Reference, write_reference
 from classify.repeated_views import Classifier
 from classify.samples import write_samples
+from classify.test_predictions import save_test_predictions
 from classify.train import ClassifyTrain
 from galaxies.command_line import config_as_json, print_json
 from galaxies.image_set import SPLITS, ImageSet
@@ -53,7 +53,9 @@ def finish(
     write_samples(image_set.side("validation"), folder)
     text = json.dumps(metrics.as_json(), indent=1) + "\n"
     (folder / "metrics.json").write_text(text, encoding="utf-8")
-    save_predictions(folder / "test_predictions.csv", test, probabilities)
+    save_test_predictions(
+        folder / "test_predictions.csv", test.ids, test.labels, probabilities, test.class_names
+    )
     write_all(
         folder / "plots",
         history=[] if isinstance(classifier, Ensemble) else classifier.history,
@@ -123,17 +125,6 @@ def training_fingerprint(image_set: ImageSet) -> str:
 def _counts(image_set: ImageSet, side: int) -> list[int]:
     assert image_set.split is not None
     return image_set.select(image_set.split == side).counts().tolist()
-
-
-def save_predictions(path: Path, images: ImageSet, probabilities: np.ndarray) -> None:
-    """CSV of the test side: id, true class, predicted class, probabilities."""
-    names = images.class_names
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "true", "predicted", *(f"p_{name}" for name in names)])
-        for name, label, row in zip(images.ids, images.labels, probabilities, strict=True):
-            best = names[int(row.argmax())]
-            writer.writerow([name, names[label], best, *(f"{value:.6g}" for value in row)])
 
 
 def report(

@@ -1,7 +1,7 @@
 """FITS images: the HDU, masked pixels, and the stretch that turns flux into what was trained on.
 
-Rows of a FITS image count from the bottom, those of a JPEG from the top; the array is flipped, so
-that the same galaxy turns the same way in both.
+Axes and rows are those of `galaxies.fits_images`, as when a set is packed. Masked pixels, which a
+set refuses, are filled here: who asks about one image wants an answer.
 """
 
 import io
@@ -13,12 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from galaxies.errors import InputError
+from galaxies.fits_images import astropy_fits, flux_of_array, is_fits_file
 from galaxies.image_files import BadImageError
 from galaxies.pixels import Stretch
 from galaxies.survey_stretch import sky_and_noise
 
-FITS_ENDINGS = (".fits", ".fit", ".fts", ".fits.gz", ".fits.fz")
 MOST_MASKED = 0.5
 
 _FITS_START = b"SIMPLE  ="
@@ -40,11 +39,6 @@ class FitsReading:
 
     hdu: int | None = None
     stretch: Stretch | None = None
-
-
-def is_fits_file(name: str) -> bool:
-    """Whether a file name has a FITS ending."""
-    return name.lower().endswith(FITS_ENDINGS)
 
 
 def is_fits(source: Path | bytes, name: str) -> bool:
@@ -70,22 +64,16 @@ def read_flux(source: Path | bytes, name: str, reading: FitsReading) -> tuple[np
     InputError
         If astropy is not installed.
     """
-    try:
-        from astropy.io import fits
-    except ImportError:
-        raise InputError("FITS files need an extra: pip install 'galaxy-augment[fits]'") from None
+    fits = astropy_fits()
     try:
         with fits.open(io.BytesIO(source) if isinstance(source, bytes) else source) as units:
             data = _choose(units, name, reading.hdu)
     except (OSError, ValueError, TypeError, EOFError) as error:
         raise BadImageError(f"{name} is corrupt or not FITS ({error})") from None
-    if data.ndim == 2:
-        data = data[None]
-    if data.ndim != 3:
-        raise BadImageError(f"{name}: the image has {data.ndim} axes; 2 or 3 are needed")
-    if not 1 <= data.shape[0] <= 10:
-        raise BadImageError(f"{name}: {data.shape[0]} bands; 1 to 10 are supported")
-    flux = data.astype(np.float32)[:, ::-1, :].copy()
+    try:
+        flux = flux_of_array(data).transpose(2, 0, 1).copy()
+    except ValueError as error:
+        raise BadImageError(f"{name}: {error}") from None
     masked = ~np.isfinite(flux)
     share = float(masked.mean())
     if share > MOST_MASKED:

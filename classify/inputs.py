@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from classify.fits_files import is_fits_file
 from classify.reading import ImageReader
 from galaxies.errors import InputError
+from galaxies.fits_images import is_fits_file
 from galaxies.hdf5 import HDF5_ENDINGS, UNLABELLED
 from galaxies.image_files import is_image_file
 from galaxies.image_set import ImageSet

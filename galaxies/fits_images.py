@@ -34,15 +34,25 @@ def fits_shape(path: Path) -> tuple[int, int, int]:
     InputError
         If astropy is not installed.
     """
-    with _astropy_fits().open(path, memmap=False) as units:
+    with astropy_fits().open(path, memmap=False) as units:
         shape = _shape_of_image(_first_image(units).shape)
     return (*shape, 1) if len(shape) == 2 else _bands_last(shape)
 
 
 def read_fits(path: Path) -> np.ndarray:
     """(H, W, bands) float32 flux of the first image of a file; the errors of `fits_shape`."""
-    with _astropy_fits().open(path, memmap=False) as units:
-        data = np.asarray(_first_image(units).data)
+    with astropy_fits().open(path, memmap=False) as units:
+        return flux_of_array(np.asarray(_first_image(units).data))
+
+
+def flux_of_array(data: np.ndarray) -> np.ndarray:
+    """(H, W, bands) float32 flux of an image unit's array, turned over, whatever its axes.
+
+    Raises
+    ------
+    ValueError
+        If it has not two axes, or three with 1 to 10 bands, beside those of length 1.
+    """
     flux = data.reshape(_shape_of_image(data.shape))
     if flux.ndim == 2:
         flux = flux[..., None]
@@ -51,7 +61,8 @@ def read_fits(path: Path) -> np.ndarray:
     return np.ascontiguousarray(flux[::-1], dtype=np.float32)
 
 
-def _astropy_fits() -> Any:
+def astropy_fits() -> Any:
+    """``astropy.io.fits``; `InputError` if it is not installed."""
     try:
         from astropy.io import fits
     except ImportError:

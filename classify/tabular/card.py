@@ -1,8 +1,8 @@
 """``card.md`` of a table classifier: its rows, its columns, its numbers, its failures."""
 
-from classify.card import failures
+from classify.card import counts_table, failures, test_side
 from classify.conformal import CoverageReport
-from classify.metrics import ClassMetrics, Metrics
+from classify.metrics import Metrics
 from classify.tabular.classifier import TableClassifier
 from classify.tabular.exchangeability import Exchangeability
 from classify.tabular.options import TABLE_MODELS
@@ -61,21 +61,12 @@ def table_card(
     if missing:
         named = ", ".join(f"{name} {count}" for name, count in missing.items())
         lines += [f"Not measured (filled with the training median): {named}.", ""]
-    lines += ["| class | train | validation | test |", "| --- | --- | --- | --- |"]
-    for name in classifier.class_names:
-        sides = [str(data["counts"][side][name]) for side in ("train", "validation", "test")]
-        lines.append(f"| {name} | {' | '.join(sides)} |")
     lines += [
+        *counts_table(classifier.class_names, data["counts"]),
         "",
-        "## Test side, per class",
+        *test_side(metrics, "rows"),
         "",
-        "| class | rows | recall (95 %) | precision (95 %) | F1 | AUC | AP |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-        *(_row(m) for m in metrics.per_class),
-        "",
-        f"Accuracy {metrics.accuracy:.3f}, balanced accuracy {metrics.balanced_accuracy:.3f}, "
-        f"calibration error {metrics.calibration_error:.3f} at temperature "
-        f"{classifier.temperature:.3f}.",
+        f"Temperature {classifier.temperature:.3f}.",
         "",
     ]
     if coverage is not None:
@@ -86,16 +77,3 @@ def table_card(
         lines.append("")
     lines += ["## Known failures", "", *(f"- {line}" for line in failures(metrics)), ""]
     return "\n".join(lines)
-
-
-def _row(m: ClassMetrics) -> str:
-    def value(number: float, interval: tuple[float, float] | None = None) -> str:
-        if number != number:
-            return "-"
-        return f"{number:.3f}" + (f" ({interval[0]:.3f}-{interval[1]:.3f})" if interval else "")
-
-    return (
-        f"| {m.name} | {m.images} | {value(m.recall, m.recall_interval)} "
-        f"| {value(m.precision, m.precision_interval)} | {value(m.f1, m.f1_interval)} "
-        f"| {value(m.auc, m.auc_interval)} | {value(m.average_precision)} |"
-    )

@@ -26,6 +26,7 @@ from classify.tabular.classifier import (
 from classify.tabular.columns import columns_of
 from classify.tabular.dense import WIDTHS, DenseConfig, dense_network
 from classify.tabular.exchangeability import Exchangeability
+from classify.test_predictions import save_test_predictions
 from classify.training_config import TrainingConfig
 from classify.validation_parts import hold_out_calibration_rows
 from galaxies.atomic import refuse_existing, whole_folder
@@ -157,25 +158,18 @@ def _train_in(config: "ClassifyTrain", training: TableTraining, out: Path, data:
             kept.write(folder)
         text = json.dumps(metrics.as_json(), indent=1) + "\n"
         (folder / "metrics.json").write_text(text, encoding="utf-8")
-        save_table_predictions(folder / "test_predictions.csv", test, probabilities)
+        save_test_predictions(
+            folder / "test_predictions.csv",
+            test.ids,
+            test.known_labels,
+            probabilities,
+            test.class_names,
+        )
         _write_pictures(folder / "plots", classifier, metrics, probabilities, test)
         (folder / "card.md").write_text(
             table_card(classifier, metrics, coverage, monitor), encoding="utf-8"
         )
     _report(config, out, classifier, metrics, coverage, monitor)
-
-
-def save_table_predictions(path: Path, rows: Table, probabilities: np.ndarray) -> None:
-    """CSV of the test side: id, true class, predicted class, probabilities."""
-    import csv
-
-    names = rows.class_names
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "true", "predicted", *(f"p_{name}" for name in names)])
-        for name, label, row in zip(rows.ids, rows.known_labels, probabilities, strict=True):
-            best = names[int(row.argmax())]
-            writer.writerow([name, names[label], best, *(f"{value:.6g}" for value in row)])
 
 
 def _write_pictures(

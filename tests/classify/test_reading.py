@@ -10,7 +10,7 @@ from PIL import Image
 
 from classify.fits_files import FitsReading, flux_to_bytes, measured_stretch, read_flux
 from classify.reading import ImageReader
-from galaxies.image_files import BadImageError
+from galaxies.image_files import BadImageError, Decoding, decode_image
 from galaxies.pixels import Stretch
 
 
@@ -134,3 +134,25 @@ def test_flux_classifiers_take_fits_as_flux(fits_path: Path) -> None:
     pixels = reader.read(fits_path, "galaxy.fits")
     assert pixels.dtype == torch.float32
     assert float(pixels.max()) == 5.0
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (1, 1, 24, 24), (3, 24, 24), (24, 24, 3)])
+def test_a_fits_file_is_read_as_it_was_packed(
+    tmp_path: Path, rng: np.random.Generator, shape: tuple[int, ...]
+) -> None:
+    fits = pytest.importorskip("astropy.io.fits")
+    path = tmp_path / "galaxy.fits"
+    fits.PrimaryHDU(rng.normal(size=shape).astype(np.float32)).writeto(path)
+    packed = decode_image(path, "galaxy.fits", Decoding(crop=20, size=16))
+    reader = ImageReader(size=16, channels=packed.shape[2], crop=20, takes_flux=True)
+    for source in (path, path.read_bytes()):
+        pixels = reader.read(source, "galaxy.fits").permute(1, 2, 0).numpy()
+        np.testing.assert_allclose(pixels, packed, atol=1e-5)
+
+
+def test_a_fits_file_of_too_many_axes_says_so(tmp_path: Path) -> None:
+    fits = pytest.importorskip("astropy.io.fits")
+    path = tmp_path / "cube.fits"
+    fits.PrimaryHDU(np.zeros((2, 3, 8, 8), np.float32)).writeto(path)
+    with pytest.raises(BadImageError, match=r"^cube\.fits: the image has the shape"):
+        read_flux(path, "cube.fits", FitsReading())

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -13,15 +14,28 @@ def full_precision() -> Iterator[None]:
     Newer cards take TF32 for convolutions by default: features then carry an error of 1e-3, and
     a number from one machine does not stand beside one from another.
     """
-    places = (torch.backends.cudnn.conv, torch.backends.cuda.matmul)  # type: ignore[attr-defined]
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    places: tuple[Any, ...] = (cudnn.conv, cudnn.rnn, matmul)  # type: ignore[attr-defined]
     before = [place.fp32_precision for place in places]
+    products = torch.get_float32_matmul_precision()
     try:
+        _agree(convolutions_in_tf32=False, products="highest")
         for place in places:
             place.fp32_precision = "ieee"
         yield
     finally:
+        _agree(before[0] == "tf32", products)
         for place, precision in zip(places, before, strict=True):
             place.fp32_precision = precision
+
+
+def _agree(convolutions_in_tf32: bool, products: str) -> None:
+    """Set by torch's older switches, which move the newer ones; the reverse is not so.
+
+    Where the two disagree, torch raises in whatever asks for the older ones (its compiler does).
+    """
+    torch.backends.cudnn.allow_tf32 = convolutions_in_tf32
+    torch.set_float32_matmul_precision(products)
 
 
 def precision_of(features: object) -> contextlib.AbstractContextManager[None]:

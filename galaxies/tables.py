@@ -365,7 +365,11 @@ def _labels(path: Path, raw: Columns, column: str) -> tuple[np.ndarray, tuple[st
     texts = _as_names(raw[column])
     blank = np.flatnonzero((texts == "") | (texts == "nan"))
     if len(blank):
-        raise InputError(f"{path}: column {column!r} is empty in {len(blank)} rows")
+        rows = "1 row" if len(blank) == 1 else f"{len(blank)} rows"
+        raise InputError(
+            f"{path}: column {column!r} is empty in {rows} (the first is row {blank[0] + 1}); "
+            "leave them out, or name another --class-column"
+        )
     class_names = class_order(texts.tolist())
     if len(class_names) > max(50, len(texts) // 10):
         raise InputError(

@@ -82,3 +82,18 @@ def test_whatever_is_registered_runs_in_full_precision(approximate, tiny_set):
     FrechetDistanceMetric(features).update(tiny_set.pixels[:4], real=True)
     assert (features.network.seen == ("ieee", "ieee")) is not approximate
     assert settings() == before
+
+
+@pytest.mark.parametrize("products", ["highest", "high", "medium"])
+def test_both_of_torchs_switches_agree_inside_and_afterwards(products):
+    torch.set_float32_matmul_precision(products)
+    try:
+        before = settings()
+        with full_precision():
+            assert settings() == (False, False, "ieee", "ieee")  # asking raises where they differ
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert settings() == before
+        assert torch.get_float32_matmul_precision() == products
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cuda.matmul.fp32_precision = "none"

@@ -35,10 +35,11 @@ from galaxies.image_set import ImageSet
 from galaxies.pixels import to_network
 from galaxies.sources import open_image_set
 from gan.judge import Judge
+from gan.loaded_generator import load_generator
 from gan.pictures import grid, save_picture
 from gan.preparation import prepare
 from gan.recipes import TAIL
-from gan.sampling import generate, load_generator
+from gan.sampling import generate
 from gan.trainer import train
 from gan.training_config import TrainConfig
 

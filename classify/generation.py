@@ -2,7 +2,9 @@
 
 from gan.checkpoint import read_description
 from gan.interpolation import open_walk
-from gan.sampling import LoadedGenerator, generate, load_generator, synthetic_set
+from gan.loaded_generator import LoadedGenerator, load_generator
+from gan.sampling import generate
+from gan.synthetic_set import synthetic_set
 
 __all__ = [
     "LoadedGenerator",

@@ -14,9 +14,10 @@ from galaxies.pixels import to_network
 from gan import guards
 from gan.judge import LEAST_VALIDATION, Extractor, Judge
 from gan.judge_training import trained_extractor, why_no_judge
+from gan.loaded_generator import LoadedGenerator
 from gan.pictures import grid, save_picture
 from gan.preparation import Preparation
-from gan.sampling import CHUNK, LoadedGenerator, draw_chunk, generate, render
+from gan.sampling import CHUNK, draw_chunk, generate, render
 from gan.training_config import TrainConfig
 
 GRID_COLUMNS = 8

@@ -82,9 +82,9 @@ def run(config: GenerateConfig) -> None:
     from galaxies.atomic import refuse_existing
     from galaxies.device import choose_device
     from galaxies.hdf5 import HDF5_ENDINGS
+    from gan.loaded_generator import load_generator
     from gan.memory import short_memory_in_words
     from gan.output import write_interpolation, write_synthetic_set
-    from gan.sampling import load_generator
 
     if config.out is None:
         raise InputError("name the output with --out: a folder, or a file that ends in .h5")

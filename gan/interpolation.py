@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from galaxies.pixels import to_storage
-from gan.sampling import CHUNK, Drawn, LoadedGenerator, draw_chunk, render
+from gan.loaded_generator import LoadedGenerator
+from gan.sampling import CHUNK, Drawn, draw_chunk, render
 
 
 def closed_walk(

@@ -16,9 +16,11 @@ from galaxies.image_files import encode_png
 from galaxies.image_set import ImageSet
 from gan.generate import FILM, MARKS, PROVENANCE, GenerateConfig
 from gan.interpolation import closed_walk
+from gan.loaded_generator import LoadedGenerator
 from gan.pictures import grid, save_film, save_picture
-from gan.sampling import LoadedGenerator, generate, synthetic_set
+from gan.sampling import generate
 from gan.scores import SCORE_NAMES, Scorer, chosen_rows
+from gan.synthetic_set import synthetic_set
 
 MOST_BYTES = 255
 """Of a folder's name, on the file systems there are."""

@@ -16,8 +16,8 @@ from galaxies.image_set import ImageSet
 from galaxies.pixels import to_network
 from gan.judge import class_probabilities_of, nearest_distance, thumbnails, views_of_class
 from gan.judge_training import trained_extractor
+from gan.loaded_generator import LoadedGenerator, load_discriminator
 from gan.networks import MinibatchDeviation
-from gan.sampling import LoadedGenerator, load_discriminator
 from gan.training_data import resize_set
 
 SCORE_NAMES = ("discriminator", "classifier", "distance")

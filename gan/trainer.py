@@ -41,12 +41,12 @@ from gan.evaluation import (
 )
 from gan.graphs import GraphStepper, fast_kernels, make_stepper
 from gan.judge import Extractor
+from gan.loaded_generator import LoadedGenerator
 from gan.pictures import save_curve
 from gan.preparation import Preparation, build_step, prepare
 from gan.processes import Processes, any_process
 from gan.resume import check_unchanged
 from gan.run_state import RunState
-from gan.sampling import LoadedGenerator
 from gan.step import METRICS
 from gan.training_config import TrainConfig
 from gan.trial import choose_precision

@@ -42,7 +42,7 @@ def generate_images(
     InputError
         If the set holds fewer images of the class than the dose needs.
     """
-    from gan.sampling import generate_set
+    from gan.synthetic_set import generate_set
 
     if is_checkpoint(path):
         return generate_set(path, (class_name,), count, seed, device=device)

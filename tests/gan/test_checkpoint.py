@@ -15,8 +15,9 @@ from gan.checkpoint import (
     write_weights,
 )
 from gan.evaluation import rank_of
+from gan.loaded_generator import load_discriminator, load_generator
 from gan.pictures import save_curve
-from gan.sampling import describe_generator, load_discriminator, load_generator
+from gan.synthetic_set import describe_generator
 from gan.trainer import train
 
 

@@ -11,15 +11,10 @@ from galaxies.hdf5 import write_hdf5
 from galaxies.image_set import ImageSet
 from galaxies.pixels import to_storage
 from gan.interpolation import closed_walk, great_circle, open_walk
-from gan.sampling import (
-    draw_chunk,
-    generate,
-    generate_set,
-    load_discriminator,
-    load_generator,
-    render,
-)
+from gan.loaded_generator import load_discriminator, load_generator
+from gan.sampling import draw_chunk, generate, render
 from gan.scores import SCORE_NAMES, Scorer, chosen_rows
+from gan.synthetic_set import generate_set
 from gan.trainer import train
 
 

@@ -17,10 +17,11 @@ from gan.evaluation import save_reals
 from gan.generate import GenerateConfig
 from gan.judge import Verdict
 from gan.judge_training import trained_extractor
+from gan.loaded_generator import load_generator
 from gan.preparation import prepare
 from gan.recipes import resolve_parts
-from gan.sampling import generate_set, load_generator
 from gan.step import TrainingStep
+from gan.synthetic_set import generate_set
 from gan.trainer import train
 from gan.training_config import TrainConfig
 

@@ -10,9 +10,7 @@ from torch import Tensor
 
 from galaxies.errors import InputError
 from galaxies.image_set import ImageSet, PixelsInMemory
-from gan.checkpoint import (
-    read_training_images,
-)
+from gan.checkpoint import read_training_images
 from gan.loaded_generator import LoadedGenerator, load_generator
 from gan.sampling import generate
 

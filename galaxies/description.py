@@ -32,6 +32,9 @@ from galaxies.split import DEFAULT_FRACTIONS
 FEWEST_TO_TEST = 20
 """Below so many test images the 95 % interval of a recall is wider than 40 points (Wilson)."""
 
+MOST_NAMED = 20
+"""Unreadable images that a problem names; all of them are in the description."""
+
 
 @dataclass(frozen=True)
 class Description:
@@ -219,8 +222,12 @@ def _problems(
     split: dict[str, dict[str, int]] | None,
 ) -> Iterator[str]:
     if unreadable:
+        counted = "1 image is" if len(unreadable) == 1 else f"{len(unreadable)} images are"
+        named = ", ".join(unreadable[:MOST_NAMED])
+        if len(unreadable) > MOST_NAMED:
+            named += f" and {len(unreadable) - MOST_NAMED} more"
         yield (
-            f"{len(unreadable)} images are absent or cannot be read: {', '.join(unreadable)}; "
+            f"{counted} absent or cannot be read: {named}; "
             "leave them out with: galaxy-set pack --skip-bad"
         )
     if len(sizes) > 1:

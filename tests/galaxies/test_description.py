@@ -26,7 +26,7 @@ def test_a_folder_of_mixed_sizes_and_bad_images_is_described(
     assert found["exact_duplicates"] == [["merger/copy.png", "spiral/3.png"]]
     assert found["unreadable"] == [str(class_folder / "merger" / "9.png")]
     problems = " ".join(found["problems"])
-    assert "1 images cannot be read" in problems
+    assert "1 image is absent or cannot be read" in problems
     assert "3 sizes" in problems
     assert "1 duplicate carries two classes" in problems
     assert "classes too small to test: merger (5 images" in problems

@@ -25,6 +25,7 @@ from classify.experiment.statistics import holm_adjusted
 from classify.features import ClassifierFeatures, digest_of
 from fid.features import FeatureExtractor, load_extractor
 from fid.frechet import frechet_distance_of_features
+from fid.full_precision import precision_of
 from fid.kernel import kernel_distance
 from fid.manifold import precision_recall_density_coverage
 from fid.nearest import nearest_under_symmetries
@@ -36,6 +37,9 @@ from galaxies.image_set import ImageSet
 
 IMAGES = 500
 """Generated images that are measured."""
+
+AT_A_TIME = 50
+"""Images of which features are taken together."""
 
 CORRELATED_FROM = 4
 """Fewer generators than this have no rank correlation worth a name."""
@@ -159,8 +163,8 @@ def measures_of(
     train = laboratory.image_set.select(sides.train).of_classes([index])
     held_out = laboratory.image_set.select(sides.validation).of_classes([index])
     made = laboratory.generated_up_to(source.path, IMAGES, 2)
-    real = np.concatenate((_features(extractor, train), _features(extractor, held_out)))
-    found: dict[str, float | None] = dict(_distances(real, _features(extractor, made)))
+    real = np.concatenate((features_of(extractor, train), features_of(extractor, held_out)))
+    found: dict[str, float | None] = dict(_distances(real, features_of(extractor, made)))
     found["nearness"] = nearness(made, held_out, laboratory.class_and_twin(sides.train))
     found |= _physics(laboratory, train, made)
     probabilities = laboratory.selector(fold, keep).probabilities(made)
@@ -219,8 +223,14 @@ def _extractor(
     return ClassifierFeatures(classifier, digest_of(classifier.network.state_dict()))
 
 
-def _features(extractor: FeatureExtractor, images: ImageSet) -> np.ndarray:
-    parts = [extractor(block).double().cpu().numpy() for _, block in images.blocks(2**24)]
+def features_of(extractor: FeatureExtractor, images: ImageSet) -> np.ndarray:
+    """(N, d) float64; a few images at a time, because networks enlarge them."""
+    with precision_of(extractor):
+        parts = [
+            extractor(few).double().cpu().numpy()
+            for _, block in images.blocks()
+            for few in block.split(AT_A_TIME)
+        ]
     return np.concatenate(parts)
 
 
@@ -272,7 +282,7 @@ def _floor(
     train = laboratory.image_set.select(sides.train).of_classes([index])
     held_out = laboratory.image_set.select(sides.validation).of_classes([index])
     found: dict[str, float | None] = dict.fromkeys(MEASURE_WORDS)
-    distances = _distances(_features(extractor, train), _features(extractor, held_out))
+    distances = _distances(features_of(extractor, train), features_of(extractor, held_out))
     found["kernel_distance"] = distances["kernel_distance"]  # unbiased at any number
     found["nearness"] = 1.0
     probabilities = laboratory.selector(0, keep).probabilities(held_out)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from classify.experiment.quality import rank_correlation, related_to_gains
+from classify.experiment.quality import features_of, rank_correlation, related_to_gains
 from classify.experiment.screening import (
     SAME_TRAINING,
     earlier_points,
@@ -171,3 +171,17 @@ def test_a_prediction_is_about_one_kind_of_arm(
     assert "points of average precision for gan@1 (95 %" in in_words(
         "new", predicted, "average_precision"
     )
+
+
+def test_features_are_taken_of_few_images_at_a_time(tiny_set):
+    """A network that enlarges images to 224 pixels would take many gigabytes for all at once."""
+    seen = []
+
+    def extractor(images):
+        seen.append(len(images))
+        return images.float().mean((2, 3))
+
+    found = features_of(extractor, tiny_set)
+    assert sum(seen) == len(found) == len(tiny_set)
+    assert max(seen) <= 50
+    np.testing.assert_allclose(found, tiny_set.pixels.double().mean((2, 3)).numpy(), rtol=1e-6)

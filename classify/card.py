@@ -8,6 +8,7 @@ from classify.classifier import TrainedClassifier
 from classify.conformal import CoverageReport
 from classify.ensemble import Ensemble
 from classify.metrics import ClassMetrics, Metrics
+from galaxies.class_names import table_cell
 
 WEAK_RECALL = 0.5
 FEW_IMAGES = 30
@@ -57,7 +58,7 @@ def card_text(
             "",
         ]
     lines += [
-        *test_side(metrics, "images"),
+        *class_numbers(metrics, "images"),
         "",
     ]
     if coverage is not None:
@@ -74,13 +75,13 @@ def counts_table(class_names: Sequence[str], counts: Mapping[str, Mapping[str, i
         f"| class | {' | '.join(sides)} |",
         "| --- | --- | --- | --- |",
         *(
-            f"| {_cell(name)} | {' | '.join(str(counts[side][name]) for side in sides)} |"
+            f"| {table_cell(name)} | {' | '.join(str(counts[side][name]) for side in sides)} |"
             for name in class_names
         ),
     ]
 
 
-def test_side(metrics: Metrics, items: str) -> list[str]:
+def class_numbers(metrics: Metrics, items: str) -> list[str]:
     """Markdown lines: the numbers of each class, of ``items`` (images, rows), and of all."""
     return [
         "## Test side, per class",
@@ -94,11 +95,6 @@ def test_side(metrics: Metrics, items: str) -> list[str]:
         f"Accuracy {metrics.accuracy:.3f}, balanced accuracy {metrics.balanced_accuracy:.3f}, "
         f"calibration error {metrics.calibration_error:.3f}.",
     ]
-
-
-def _cell(text: str) -> str:
-    """``text`` without what would end a cell of a Markdown table."""
-    return text.replace("|", r"\|")
 
 
 def _title(classifier: TrainedClassifier | Ensemble) -> str:
@@ -156,7 +152,7 @@ def _row(m: ClassMetrics) -> str:
         return f"{number:.3f}" + ("" if math.isnan(low) else f" ({low:.3f}-{high:.3f})")
 
     return (
-        f"| {_cell(m.name)} | {m.images} | {value(m.recall, m.recall_interval)} "
+        f"| {table_cell(m.name)} | {m.images} | {value(m.recall, m.recall_interval)} "
         f"| {value(m.precision, m.precision_interval)} | {value(m.f1, m.f1_interval)} "
         f"| {value(m.auc, m.auc_interval)} "
         f"| {value(m.average_precision, m.average_precision_interval)} |"

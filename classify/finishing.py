@@ -13,10 +13,10 @@ from classify.conformal import CoverageReport, coverage_report
 from classify.ensemble import Ensemble, write_ensemble
 from classify.metrics import Metrics, evaluate, table
 from classify.plots import write_all
+from classify.predictions_table import write_predictions
 from classify.reference import Reference, write_reference
 from classify.repeated_views import Classifier
 from classify.samples import write_samples
-from classify.test_predictions import save_test_predictions
 from classify.train import ClassifyTrain
 from galaxies.command_line import config_as_json, print_json
 from galaxies.image_set import SPLITS, ImageSet
@@ -53,7 +53,7 @@ def finish(
     write_samples(image_set.side("validation"), folder)
     text = json.dumps(metrics.as_json(), indent=1) + "\n"
     (folder / "metrics.json").write_text(text, encoding="utf-8")
-    save_test_predictions(
+    write_predictions(
         folder / "test_predictions.csv", test.ids, test.labels, probabilities, test.class_names
     )
     write_all(

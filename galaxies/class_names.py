@@ -53,3 +53,8 @@ def _number(name: str) -> float | None:
     found = _NUMBER.fullmatch(name)
     value = float(found[1]) if found else math.inf
     return value if math.isfinite(value) else None
+
+
+def table_cell(name: str) -> str:
+    """A class name inside a Markdown table, where a bar would begin the next cell."""
+    return name.replace("|", r"\|")

@@ -32,6 +32,9 @@ from galaxies.table_files import Columns, read_columns
 
 ID_COLUMNS = ("id", "objid", "source_id", "object_id", "specobjid", "obj_ID")
 
+HOLDS_NO_VALUE = "holds no value"
+"""Why `read_table` leaves out a column in which no row has a value."""
+
 
 @dataclass(frozen=True)
 class TableColumns:
@@ -288,7 +291,7 @@ def read_table(
             )
         marked |= {name: values for name, values in built.items() if name not in marked}
     empty = [name for name, values in marked.items() if np.isnan(values).all()]
-    left_out |= dict.fromkeys(empty, "holds no value")
+    left_out |= dict.fromkeys(empty, HOLDS_NO_VALUE)
     names = tuple(name for name in marked if name not in empty)
     if not names:
         raise InputError(f"{path}: no feature is left ({_in_words(left_out)})")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from galaxies.atomic import write_text
+from galaxies.class_names import table_cell
 from gan.build import parameter_count
 from gan.checkpoint import CARD, RunDescription
 from gan.step import TrainingStep
@@ -44,7 +45,7 @@ def write_card(
         "| class | training images | chosen |",
         "| --- | ---: | --- |",
         *(
-            f"| {_cell(name)} | {count} | {'yes' if name in chosen else ''} |"
+            f"| {table_cell(name)} | {count} | {'yes' if name in chosen else ''} |"
             for name, count in zip(made, data.counts, strict=True)
         ),
         "",
@@ -86,11 +87,6 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _cell(text: str) -> str:
-    """A class name inside a table, where a bar would begin the next cell."""
-    return text.replace("|", r"\|")
-
-
 def _pictures(rows: list[dict[str, Any]], best: dict[str, Any]) -> list[str]:
     """Those of the kept step; nothing where a run was stopped before its first evaluation."""
     if not any(row["kind"] == "evaluation" and row["step"] == best["step"] for row in rows):
@@ -126,7 +122,7 @@ def _quality(rows: list[dict[str, Any]], best: dict[str, Any], chosen: list[str]
         verdict = row["verdicts"].get(name)
         if verdict:
             table.append(
-                f"| {_cell(name)} | {verdict['kid']:.4f} | {verdict['kid_error']:.4f} | "
+                f"| {table_cell(name)} | {verdict['kid']:.4f} | {verdict['kid_error']:.4f} | "
                 f"{verdict['diversity']:.2f} | {verdict['copying']:.2f} | "
                 f"{verdict['nearness']:.2f} | {verdict['agreement']:.2f} | "
                 f"{verdict['agreement_real']:.2f} |"

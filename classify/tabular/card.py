@@ -1,6 +1,6 @@
 """``card.md`` of a table classifier: its rows, its columns, its numbers, its failures."""
 
-from classify.card import counts_table, failures, test_side
+from classify.card import class_numbers, counts_table, failures
 from classify.conformal import CoverageReport
 from classify.metrics import Metrics
 from classify.tabular.classifier import TableClassifier
@@ -64,7 +64,7 @@ def table_card(
     lines += [
         *counts_table(classifier.class_names, data["counts"]),
         "",
-        *test_side(metrics, "rows"),
+        *class_numbers(metrics, "rows"),
         "",
         f"Temperature {classifier.temperature:.3f}.",
         "",

@@ -36,7 +36,7 @@ from classify.tabular.oversampling import METHODS, copies, rows_to_balance
 from classify.training_config import Balance
 from galaxies.atomic import whole_folder
 from galaxies.errors import InputError
-from galaxies.tables import Table, identical_rows
+from galaxies.tables import HOLDS_NO_VALUE, Table, identical_rows
 
 SMALLEST_PROBABILITY = 1e-9
 DROPOUT_PASSES = 50
@@ -81,11 +81,6 @@ class TableTraining:
             )
         if self.bayesian != "none" and self.model not in WIDTHS:
             raise InputError(f"--bayesian {self.bayesian} needs a dense network, not {self.model}")
-
-
-HOLDS_NO_VALUE = "holds no value"
-"""Why `galaxies.tables.read_table` leaves out a column in which no row has a value. A classifier
-that learnt from the column takes it as missing everywhere, as it takes single missing values."""
 
 
 @dataclass
@@ -133,6 +128,7 @@ class TableClassifier:
             If the table lacks one of them.
         """
         left_out = table.provenance.get("left_out", {})
+        # Missing everywhere, as single values may be; what was learnt from them still holds.
         unmeasured = {name for name, reason in left_out.items() if reason == HOLDS_NO_VALUE}
         known = {*table.feature_names, *unmeasured}
         absent = [name for name in self.feature_names if name not in known]

@@ -14,6 +14,7 @@ from classify.checkpoint import MARKS
 from classify.conformal import ConformalCalibration, CoverageReport, coverage_report
 from classify.metrics import Metrics, evaluate, table
 from classify.plots import confusion, curves, ranking_curves, reliability_diagram, save
+from classify.predictions_table import write_predictions
 from classify.resume import work_place
 from classify.tabular.calibration_rows import CalibrationRows
 from classify.tabular.card import table_card
@@ -26,7 +27,6 @@ from classify.tabular.classifier import (
 from classify.tabular.columns import columns_of
 from classify.tabular.dense import WIDTHS, DenseConfig, dense_network
 from classify.tabular.exchangeability import Exchangeability
-from classify.test_predictions import save_test_predictions
 from classify.training_config import TrainingConfig
 from classify.validation_parts import hold_out_calibration_rows
 from galaxies.atomic import refuse_existing, whole_folder
@@ -158,7 +158,7 @@ def _train_in(config: "ClassifyTrain", training: TableTraining, out: Path, data:
             kept.write(folder)
         text = json.dumps(metrics.as_json(), indent=1) + "\n"
         (folder / "metrics.json").write_text(text, encoding="utf-8")
-        save_test_predictions(
+        write_predictions(
             folder / "test_predictions.csv",
             test.ids,
             test.known_labels,

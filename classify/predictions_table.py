@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 
-def save_test_predictions(
+def write_predictions(
     path: Path,
     ids: Sequence[str] | np.ndarray,
     labels: np.ndarray,
